@@ -1,0 +1,226 @@
+// One connected stream socket on one core: bytes in by provided buffers, bytes out by one send at a
+// time, deadlines for both, and an orderly end. It owns the descriptor and every operation on it.
+//
+// Receiving is pushed: a multishot receive (or re-armed one-shots, where the kernel's multishot is
+// not to be trusted) fills a short queue of pool buffers; past a limit it is stopped, which is the
+// back-pressure. The reader awaits readable() and consumes. For large bodies the reader switches to
+// direct mode: no receive is armed, recv(2) goes straight into the reader's memory and the ring
+// only says when (PERFORMANCE.md section 4, "hybrid").
+//
+// At most one coroutine reads and one writes. A Transport ends through dispose(): it outlives the
+// call until the kernel has given everything back, then closes and deletes itself (STYLE 2.5, 6).
+// Place for TLS: a record layer sits between deliver() and the queue, and before submit().
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include <sys/uio.h>
+
+#include <weir/base/result.h>
+#include <weir/runtime/reactor.h>
+
+namespace weir::net {
+
+enum class ReadEvent : uint8_t {
+  kData,         // front() has bytes (or, in direct mode, recv may have)
+  kEnd,          // the peer has ended its direction and everything was consumed
+  kError,        // error() says what; nothing more will come
+  kTimeout,      // the deadline passed first
+  kInterrupted,  // interrupt() was called
+};
+
+enum class Linger : uint8_t {
+  kNo,     // everything the peer sent was read: close at once
+  kReset,  // end with a reset, so that what was sent cannot pass for complete
+  kYes,    // it may still be sending: end our side, drain for a while, so that no reset eats our
+           // answer
+};
+
+class SendOp;
+
+class Transport {
+ public:
+  static constexpr uint64_t kNoDeadline = 0;
+
+  // Takes ownership of `fd`. `reactor` must be the current thread's.
+  Transport(runtime::Reactor& reactor, int fd) noexcept;
+  Transport(const Transport&) = delete;
+  Transport& operator=(const Transport&) = delete;
+  // Use dispose(). Public only for unique_ptr; CHECKs that nothing is in flight.
+  ~Transport();
+
+  // Ends the connection and frees the object when the kernel is done with it. The caller must not
+  // be sending. May be called from anywhere on the thread, also while a receive is armed.
+  static void dispose(std::unique_ptr<Transport> transport, Linger linger) noexcept;
+
+  // ---- receiving
+  // Arms the receive. Called once after construction; direct mode ends with it too.
+  void start_receiving() noexcept;
+  [[nodiscard]] bool has_data() const noexcept { return head_ != runtime::BufferPool::kNone; }
+  // Bytes of the first buffer; empty if there is none.
+  [[nodiscard]] std::string_view front() const noexcept;
+  // Drops the first `bytes` of front().
+  void consume(size_t bytes) noexcept;
+  // Takes the whole first buffer out of the queue; front() is read before, the ref keeps it valid.
+  runtime::BufferRef take_front() noexcept;
+  // Takes the first buffer but leaves what follows its first `bytes` in the queue (copied to a
+  // buffer of its own). Empty, and nothing changed, when no buffer is free for that.
+  runtime::BufferRef split_front(size_t bytes) noexcept;
+  // Puts bytes that were read past their message (direct mode) back to the front of the queue,
+  // which must be empty. False, and nothing queued, when the pool has not enough buffers.
+  bool unread(std::string_view bytes) noexcept;
+  // The peer ended its direction (there may still be bytes queued).
+  [[nodiscard]] bool ended() const noexcept { return ended_; }
+  [[nodiscard]] bool failed() const noexcept { return error_.code != base::Errc::kOk; }
+  [[nodiscard]] base::Error error() const noexcept { return error_; }
+
+  class ReadWait {
+   public:
+    ReadWait(Transport& transport, uint64_t deadline_ms) noexcept
+        : transport_(transport), deadline_ms_(deadline_ms) {}
+    bool await_ready() const noexcept { return transport_.has_event(); }
+    void await_suspend(std::coroutine_handle<> handle) noexcept {
+      transport_.wait_for_read(handle, deadline_ms_);
+    }
+    ReadEvent await_resume() noexcept { return transport_.take_event(); }
+
+   private:
+    Transport& transport_;
+    uint64_t deadline_ms_;
+  };
+  // co_await: until there is something to read or a reason to stop. Monotonic ms, kNoDeadline:
+  // none.
+  [[nodiscard]] ReadWait readable(uint64_t deadline_ms) noexcept { return {*this, deadline_ms}; }
+  // Makes a pending or the next readable() return kInterrupted.
+  void interrupt() noexcept;
+  void clear_interrupt() noexcept { interrupted_ = false; }
+
+  // Told when the peer ends or fails while nobody reads (the client that leaves while we wait for
+  // an origin). Called at most once per set.
+  using EndWatcher = void (*)(void* context, bool failed) noexcept;
+  void watch_end(EndWatcher watcher, void* context) noexcept;
+  void unwatch_end() noexcept { end_watcher_ = nullptr; }
+
+  // ---- direct mode
+  class QuiesceWait {
+   public:
+    explicit QuiesceWait(Transport& transport) noexcept : transport_(transport) {}
+    bool await_ready() const noexcept { return !transport_.receive_op_.in_flight(); }
+    void await_suspend(std::coroutine_handle<> handle) noexcept { transport_.quiescer_ = handle; }
+    void await_resume() const noexcept {}
+
+   private:
+    Transport& transport_;
+  };
+  // co_await: stops the receive; what arrived is in the queue and must be consumed before recv().
+  [[nodiscard]] QuiesceWait enter_direct_mode() noexcept;
+  [[nodiscard]] bool direct_mode() const noexcept { return direct_; }
+  // Straight from the socket: > 0 bytes, 0 at the end, -EAGAIN: await readable(), else -errno.
+  ssize_t recv_direct(void* out, size_t bytes) noexcept;
+  // Straight to the socket; -EAGAIN: use send() for the rest. Only while no send() is under way.
+  ssize_t send_direct(const void* data, size_t bytes) noexcept;
+
+  // ---- sending
+  // co_await send(iov, count, timeout_ms): all of it, or an error. Each time the peer takes some,
+  // the timeout starts anew. The array and what it points to belong to the caller until then; the
+  // array is changed.
+  [[nodiscard]] SendOp send(iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept;
+  // shutdown(2) of both directions: pending operations of both sides end soon. For giving up.
+  void abort() noexcept;
+  void shutdown_write() noexcept;
+
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  [[nodiscard]] runtime::Reactor& reactor() noexcept { return reactor_; }
+
+ private:
+  friend class SendOp;
+  struct ReceiveOp : runtime::Op {
+    explicit ReceiveOp(Transport& owner) noexcept : Op(&Transport::on_receive), transport(owner) {}
+    Transport& transport;
+  };
+  struct Parked : runtime::BufferWaiter {
+    explicit Parked(Transport& owner) noexcept
+        : BufferWaiter(&Transport::on_buffer), transport(owner) {}
+    Transport& transport;
+  };
+  struct Deadline : runtime::Timer {
+    explicit Deadline(Transport& owner) noexcept
+        : Timer(&Transport::on_deadline), transport(owner) {}
+    Transport& transport;
+  };
+
+  static void on_receive(runtime::Op& op, int32_t result, uint32_t flags) noexcept;
+  static void on_buffer(runtime::BufferWaiter& waiter) noexcept;
+  static void on_deadline(runtime::Timer& timer) noexcept;
+
+  [[nodiscard]] bool has_event() const noexcept;
+  void wait_for_read(std::coroutine_handle<> handle, uint64_t deadline_ms) noexcept;
+  ReadEvent take_event() noexcept;
+  void wake_reader() noexcept;
+  void resume_waiters() noexcept;  // last call of a completion: it may delete the object
+  void deliver(uint16_t buffer, uint32_t bytes) noexcept;
+  void note_receive_error(int32_t result) noexcept;
+  void note_end(bool failed) noexcept;
+  void arm_receive() noexcept;
+  void arm_poll() noexcept;
+  [[nodiscard]] bool may_arm() const noexcept;
+  void watch_deadline(uint64_t deadline_ms) noexcept;
+  void drop_queue() noexcept;
+  void close_if_done() noexcept;
+
+  runtime::Reactor& reactor_;
+  int fd_;
+  uint16_t head_ = runtime::BufferPool::kNone;
+  uint16_t tail_ = runtime::BufferPool::kNone;
+  uint8_t queued_ = 0;          // buffers in the queue
+  bool receiving_ : 1 = false;  // start_receiving() was called
+  bool ended_ : 1 = false;
+  bool interrupted_ : 1 = false;
+  bool timed_out_ : 1 = false;
+  bool direct_ : 1 = false;
+  bool polling_ : 1 = false;   // direct mode: the op in flight is a poll
+  bool pollable_ : 1 = false;  // direct mode: poll said that recv is worth a try
+  bool stopping_ : 1 = false;  // a cancel of the receive is under way
+  bool disposed_ : 1 = false;
+  bool lingering_ : 1 = false;
+  base::Error error_;
+  std::coroutine_handle<> reader_;
+  std::coroutine_handle<> quiescer_;
+  uint64_t read_deadline_ms_ = kNoDeadline;
+  uint64_t send_deadline_ms_ = kNoDeadline;
+  SendOp* sending_ = nullptr;
+  EndWatcher end_watcher_ = nullptr;
+  void* end_context_ = nullptr;
+  ReceiveOp receive_op_;
+  Parked parked_;
+  Deadline deadline_;
+};
+
+// One send of a gathered message; lives in the frame of the coroutine that awaits it.
+class SendOp : public runtime::Op {
+ public:
+  SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept;
+
+  bool await_ready() const noexcept { return false; }
+  bool await_suspend(std::coroutine_handle<> handle) noexcept;
+  base::Result<void> await_resume() noexcept;
+
+ private:
+  friend class Transport;
+  static void on_complete(runtime::Op& op, int32_t result, uint32_t flags) noexcept;
+  void submit() noexcept;
+  bool advance(size_t bytes) noexcept;  // true when nothing is left
+
+  Transport& transport_;
+  msghdr message_{};
+  uint32_t timeout_ms_;
+  bool timed_out_ = false;
+  int32_t error_ = 0;
+  std::coroutine_handle<> waiter_;
+};
+
+}  // namespace weir::net

@@ -1,0 +1,468 @@
+#include <weir/net/transport.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <poll.h>
+
+#include <weir/runtime/sys.h>
+
+namespace weir::net {
+
+using runtime::BufferPool;
+using runtime::BufferRef;
+
+namespace {
+// Buffers one stream may have queued before its receive is stopped, and where it starts again.
+// Under pressure (a quarter of the pool left) one buffer each must do.
+constexpr uint8_t kQueuedMax = 4;
+constexpr uint64_t kLingerMs = 2000;
+}  // namespace
+
+Transport::Transport(runtime::Reactor& reactor, int fd) noexcept
+    : reactor_(reactor), fd_(fd), receive_op_(*this), parked_(*this), deadline_(*this) {}
+
+Transport::~Transport() {
+  WEIR_CHECK(!receive_op_.in_flight());
+  WEIR_CHECK(sending_ == nullptr);
+  WEIR_CHECK(!reader_);
+  drop_queue();
+  parked_.unlink();
+  reactor_.timers().disarm(deadline_);
+  if (fd_ >= 0) reactor_.close_fd(fd_);
+}
+
+void Transport::dispose(std::unique_ptr<Transport> transport, Linger linger) noexcept {
+  Transport* self = transport.release();
+  WEIR_CHECK(!self->disposed_);
+  WEIR_CHECK(self->sending_ == nullptr);
+  self->disposed_ = true;
+  ++self->reactor_.disposing;
+  self->drop_queue();
+  self->end_watcher_ = nullptr;
+  self->read_deadline_ms_ = kNoDeadline;
+  const bool peer_done = self->ended_ || self->failed();
+  if (linger == Linger::kYes && !peer_done) {
+    self->lingering_ = true;
+    self->direct_ = false;
+    self->shutdown_write();
+    self->receiving_ = true;
+    self->watch_deadline(self->reactor_.now_ms() + kLingerMs);
+    self->read_deadline_ms_ = self->reactor_.now_ms() + kLingerMs;
+    if (!self->receive_op_.in_flight()) self->arm_receive();
+    return;
+  }
+  if (linger == Linger::kReset) {
+    // No shutdown(2) here: it would send the FIN that must not be sent.
+    const struct linger none = {.l_onoff = 1, .l_linger = 0};
+    runtime::sys::setsockopt(self->fd_, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    self->receive_op_.cancel(self->reactor_.ring());
+    self->close_if_done();
+    return;
+  }
+  // shutdown(2) completes a pending receive at once; close(2) alone would leave it (STYLE 2.5, 6).
+  if (self->receive_op_.in_flight()) {
+    runtime::sys::shutdown(self->fd_, SHUT_RDWR);
+    if (self->direct_) self->receive_op_.cancel(self->reactor_.ring());
+  }
+  self->close_if_done();
+}
+
+void Transport::close_if_done() noexcept {
+  if (!disposed_ || receive_op_.in_flight()) return;
+  if (lingering_ && !ended_ && !failed() && !timed_out_) return;
+  --reactor_.disposing;
+  delete this;
+}
+
+void Transport::drop_queue() noexcept {
+  BufferPool& pool = reactor_.buffers();
+  while (head_ != BufferPool::kNone) {
+    const uint16_t next = pool.meta(head_).next;
+    pool.release(head_);
+    head_ = next;
+  }
+  tail_ = BufferPool::kNone;
+  queued_ = 0;
+}
+
+std::string_view Transport::front() const noexcept {
+  if (head_ == BufferPool::kNone) return {};
+  BufferPool& pool = reactor_.buffers();
+  const BufferPool::Meta& meta = pool.meta(head_);
+  return {pool.data(head_) + meta.offset, meta.length};
+}
+
+void Transport::consume(size_t bytes) noexcept {
+  if (head_ == BufferPool::kNone) return;
+  BufferPool& pool = reactor_.buffers();
+  BufferPool::Meta& meta = pool.meta(head_);
+  WEIR_CHECK(bytes <= meta.length);
+  meta.offset += static_cast<uint32_t>(bytes);
+  meta.length -= static_cast<uint32_t>(bytes);
+  if (meta.length == 0) take_front();
+}
+
+BufferRef Transport::take_front() noexcept {
+  WEIR_CHECK(head_ != BufferPool::kNone);
+  BufferPool& pool = reactor_.buffers();
+  const uint16_t id = head_;
+  head_ = pool.meta(id).next;
+  if (head_ == BufferPool::kNone) tail_ = BufferPool::kNone;
+  --queued_;
+  if (!receive_op_.in_flight() && may_arm()) arm_receive();
+  return {pool, id};
+}
+
+BufferRef Transport::split_front(size_t bytes) noexcept {
+  WEIR_CHECK(head_ != BufferPool::kNone);
+  BufferPool& pool = reactor_.buffers();
+  const BufferPool::Meta first = pool.meta(head_);
+  WEIR_CHECK(bytes <= first.length);
+  if (bytes == first.length) return take_front();
+  const auto rest = pool.allocate();
+  if (!rest) return {};
+  const auto left = static_cast<uint32_t>(first.length - bytes);
+  std::memcpy(pool.data(*rest), pool.data(head_) + first.offset + bytes, left);
+  pool.meta(*rest) = {.next = first.next, .offset = 0, .length = left};
+  const uint16_t taken = head_;
+  if (tail_ == head_) tail_ = *rest;
+  head_ = *rest;
+  return {pool, taken};
+}
+
+bool Transport::unread(std::string_view bytes) noexcept {
+  WEIR_CHECK(!has_data());
+  BufferPool& pool = reactor_.buffers();
+  while (!bytes.empty()) {
+    const auto id = pool.allocate();
+    if (!id) {
+      drop_queue();
+      return false;
+    }
+    const auto part = static_cast<uint32_t>(std::min<size_t>(bytes.size(), pool.size()));
+    std::memcpy(pool.data(*id), bytes.data(), part);
+    pool.meta(*id) = {.next = BufferPool::kNone, .offset = 0, .length = part};
+    if (tail_ == BufferPool::kNone) {
+      head_ = *id;
+    } else {
+      pool.meta(tail_).next = *id;
+    }
+    tail_ = *id;
+    ++queued_;
+    bytes.remove_prefix(part);
+  }
+  return true;
+}
+
+// ---- receiving
+
+void Transport::start_receiving() noexcept {
+  receiving_ = true;
+  direct_ = false;
+  pollable_ = false;
+  if (!receive_op_.in_flight() && may_arm()) arm_receive();
+}
+
+bool Transport::may_arm() const noexcept {
+  return receiving_ && !direct_ && !ended_ && error_.code == base::Errc::kOk && !parked_.linked() &&
+         queued_ < kQueuedMax;
+}
+
+void Transport::arm_receive() noexcept {
+  io_uring_sqe* entry = reactor_.ring().sqe();
+  if (reactor_.receive_strategy() == runtime::ReceiveStrategy::kMultishot) {
+    io_uring_prep_recv_multishot(entry, fd_, nullptr, 0, 0);
+  } else {
+    io_uring_prep_recv(entry, fd_, nullptr, 0, 0);
+    entry->ioprio |= IORING_RECVSEND_POLL_FIRST;
+  }
+  entry->flags |= IOSQE_BUFFER_SELECT;
+  entry->buf_group = BufferPool::kGroup;
+  stopping_ = false;
+  receive_op_.start(entry);
+}
+
+void Transport::arm_poll() noexcept {
+  io_uring_sqe* entry = reactor_.ring().sqe();
+  io_uring_prep_poll_add(entry, fd_, POLLIN);
+  polling_ = true;
+  receive_op_.start(entry);
+}
+
+void Transport::on_receive(runtime::Op& op, int32_t result, uint32_t flags) noexcept {
+  Transport& self = static_cast<ReceiveOp&>(op).transport;
+  if (self.polling_) {
+    self.polling_ = false;
+    if (result != -ECANCELED) self.pollable_ = true;  // recv(2) will say what it is
+    self.stopping_ = false;
+    self.resume_waiters();
+    return;
+  }
+  if ((flags & IORING_CQE_F_BUFFER) != 0) {
+    const uint16_t buffer = self.reactor_.buffers().take_completed(flags);
+    if (result > 0) {
+      self.deliver(buffer, static_cast<uint32_t>(result));
+    } else {
+      self.reactor_.buffers().release(buffer);
+    }
+  }
+  if (result == 0) {
+    self.note_end(false);
+  } else if (result < 0) {
+    self.note_receive_error(result);
+  }
+  if (!self.receive_op_.in_flight()) {
+    self.stopping_ = false;
+    if (self.may_arm() && (!self.disposed_ || self.lingering_)) self.arm_receive();
+  } else if (self.queued_ >= kQueuedMax && !self.stopping_) {
+    self.stopping_ = true;
+    self.receive_op_.cancel(self.reactor_.ring());
+  }
+  self.resume_waiters();
+}
+
+void Transport::resume_waiters() noexcept {
+  wake_reader();
+  if (quiescer_ && !receive_op_.in_flight()) reactor_.ready(std::exchange(quiescer_, {}));
+  close_if_done();
+}
+
+void Transport::deliver(uint16_t buffer, uint32_t bytes) noexcept {
+  BufferPool& pool = reactor_.buffers();
+  if (disposed_) {
+    pool.release(buffer);
+    return;
+  }
+  if (tail_ != BufferPool::kNone) {
+    // Small pieces share a buffer, or a peer that drips bytes would hold many nearly empty ones.
+    BufferPool::Meta& last = pool.meta(tail_);
+    const uint32_t used = last.offset + last.length;
+    if (pool.size() - used >= bytes) {
+      std::memcpy(pool.data(tail_) + used, pool.data(buffer), bytes);
+      last.length += bytes;
+      pool.release(buffer);
+      return;
+    }
+  }
+  BufferPool::Meta& meta = pool.meta(buffer);
+  meta = {.next = BufferPool::kNone, .offset = 0, .length = bytes};
+  if (tail_ == BufferPool::kNone) {
+    head_ = buffer;
+  } else {
+    pool.meta(tail_).next = buffer;
+  }
+  tail_ = buffer;
+  ++queued_;
+}
+
+void Transport::note_receive_error(int32_t result) noexcept {
+  if (result == -ENOBUFS) {
+    BufferPool& pool = reactor_.buffers();
+    if (pool.exhausted()) {
+      pool.wait_for_buffer(parked_);
+    } else {
+      pool.widen();  // free ones were there, too few were offered; re-armed by the caller
+    }
+    return;
+  }
+  if (result == -ECANCELED || result == -EINTR || result == -EAGAIN) return;
+  error_ = base::from_errno(-result);
+  note_end(true);
+}
+
+void Transport::note_end(bool failed) noexcept {
+  if (!failed) ended_ = true;
+  if (end_watcher_ == nullptr) return;
+  const EndWatcher watcher = std::exchange(end_watcher_, nullptr);
+  watcher(end_context_, failed);
+}
+
+void Transport::watch_end(EndWatcher watcher, void* context) noexcept {
+  end_watcher_ = watcher;
+  end_context_ = context;
+  if (ended_ || failed()) note_end(failed());
+}
+
+void Transport::on_buffer(runtime::BufferWaiter& waiter) noexcept {
+  Transport& self = static_cast<Parked&>(waiter).transport;
+  if (!self.receive_op_.in_flight() && self.may_arm()) self.arm_receive();
+}
+
+// ---- waiting
+
+bool Transport::has_event() const noexcept {
+  return interrupted_ || timed_out_ || has_data() || pollable_ || ended_ || failed();
+}
+
+void Transport::wait_for_read(std::coroutine_handle<> handle, uint64_t deadline_ms) noexcept {
+  WEIR_CHECK(!reader_);
+  reader_ = handle;
+  read_deadline_ms_ = deadline_ms;
+  if (deadline_ms != kNoDeadline) watch_deadline(deadline_ms);
+  if (direct_ && !receive_op_.in_flight()) arm_poll();
+}
+
+ReadEvent Transport::take_event() noexcept {
+  read_deadline_ms_ = kNoDeadline;
+  if (interrupted_) {
+    interrupted_ = false;
+    return ReadEvent::kInterrupted;
+  }
+  if (has_data() || pollable_) {
+    pollable_ = false;
+    timed_out_ = false;
+    return ReadEvent::kData;
+  }
+  if (failed()) return ReadEvent::kError;
+  if (ended_) return ReadEvent::kEnd;
+  WEIR_CHECK(timed_out_);
+  timed_out_ = false;
+  return ReadEvent::kTimeout;
+}
+
+void Transport::wake_reader() noexcept {
+  if (reader_ && has_event()) reactor_.ready(std::exchange(reader_, {}));
+}
+
+void Transport::interrupt() noexcept {
+  interrupted_ = true;
+  wake_reader();
+}
+
+// The timer is armed for the earliest deadline ever asked for and re-armed lazily when it fires, so
+// that a busy connection does not touch the wheel for every message.
+void Transport::watch_deadline(uint64_t deadline_ms) noexcept {
+  if (deadline_.armed() && deadline_.expires_ms() <= deadline_ms) return;
+  reactor_.timers().arm(deadline_, deadline_ms);
+}
+
+void Transport::on_deadline(runtime::Timer& timer) noexcept {
+  Transport& self = static_cast<Deadline&>(timer).transport;
+  const uint64_t now = self.reactor_.now_ms();
+  if (self.send_deadline_ms_ != kNoDeadline && self.send_deadline_ms_ <= now) {
+    self.send_deadline_ms_ = kNoDeadline;
+    self.sending_->timed_out_ = true;
+    self.sending_->cancel(self.reactor_.ring());
+  }
+  if (self.read_deadline_ms_ != kNoDeadline && self.read_deadline_ms_ <= now) {
+    self.read_deadline_ms_ = kNoDeadline;
+    self.timed_out_ = true;
+    if (self.lingering_) {
+      runtime::sys::shutdown(self.fd_, SHUT_RDWR);
+      self.parked_.unlink();
+      self.close_if_done();
+      return;
+    }
+    self.wake_reader();
+  }
+  uint64_t next = UINT64_MAX;
+  if (self.read_deadline_ms_ != kNoDeadline) next = self.read_deadline_ms_;
+  if (self.send_deadline_ms_ != kNoDeadline) next = std::min(next, self.send_deadline_ms_);
+  if (next != UINT64_MAX) self.reactor_.timers().arm(self.deadline_, next);
+}
+
+// ---- direct mode
+
+Transport::QuiesceWait Transport::enter_direct_mode() noexcept {
+  direct_ = true;
+  pollable_ = false;
+  parked_.unlink();
+  if (receive_op_.in_flight() && !stopping_) {
+    stopping_ = true;
+    receive_op_.cancel(reactor_.ring());
+  }
+  return QuiesceWait(*this);
+}
+
+ssize_t Transport::recv_direct(void* out, size_t bytes) noexcept {
+  WEIR_CHECK(direct_ && !has_data());
+  const ssize_t result = runtime::sys::recv(fd_, out, bytes, 0);
+  if (result == 0) note_end(false);
+  if (result < 0 && result != -EAGAIN && result != -EINTR) {
+    error_ = base::from_errno(static_cast<int>(-result));
+  }
+  return result == -EINTR ? -EAGAIN : result;
+}
+
+ssize_t Transport::send_direct(const void* data, size_t bytes) noexcept {
+  WEIR_CHECK(sending_ == nullptr);
+  const ssize_t result = runtime::sys::send(fd_, data, bytes, 0);
+  return result == -EINTR ? -EAGAIN : result;
+}
+
+// ---- sending
+
+void Transport::abort() noexcept { runtime::sys::shutdown(fd_, SHUT_RDWR); }
+void Transport::shutdown_write() noexcept { runtime::sys::shutdown(fd_, SHUT_WR); }
+
+SendOp Transport::send(iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept {
+  return {*this, pieces, count, timeout_ms};
+}
+
+SendOp::SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept
+    : Op(&SendOp::on_complete), transport_(transport), timeout_ms_(timeout_ms) {
+  message_.msg_iov = pieces;
+  message_.msg_iovlen = count;
+}
+
+bool SendOp::await_suspend(std::coroutine_handle<> handle) noexcept {
+  WEIR_CHECK(transport_.sending_ == nullptr);
+  if (advance(0)) return false;  // nothing to send
+  transport_.sending_ = this;
+  waiter_ = handle;
+  submit();
+  return true;
+}
+
+void SendOp::submit() noexcept {
+  io_uring_sqe* entry = transport_.reactor_.ring().sqe();
+  if (message_.msg_iovlen == 1) {
+    io_uring_prep_send(entry, transport_.fd_, message_.msg_iov->iov_base, message_.msg_iov->iov_len,
+                       MSG_NOSIGNAL);
+  } else {
+    io_uring_prep_sendmsg(entry, transport_.fd_, &message_, MSG_NOSIGNAL);
+  }
+  start(entry);
+  const uint64_t deadline = transport_.reactor_.now_ms() + timeout_ms_;
+  transport_.send_deadline_ms_ = deadline;
+  transport_.watch_deadline(deadline);
+}
+
+bool SendOp::advance(size_t bytes) noexcept {
+  while (message_.msg_iovlen > 0 && bytes >= message_.msg_iov->iov_len) {
+    bytes -= message_.msg_iov->iov_len;
+    ++message_.msg_iov;
+    --message_.msg_iovlen;
+  }
+  if (message_.msg_iovlen == 0) return true;
+  message_.msg_iov->iov_base = static_cast<char*>(message_.msg_iov->iov_base) + bytes;
+  message_.msg_iov->iov_len -= bytes;
+  return false;
+}
+
+void SendOp::on_complete(runtime::Op& op, int32_t result, uint32_t) noexcept {
+  auto& self = static_cast<SendOp&>(op);
+  if (result >= 0) {
+    if (!self.advance(static_cast<size_t>(result))) {
+      if (!self.timed_out_) return self.submit();
+      result = -ETIMEDOUT;  // the cancel met a short send: the time is up all the same
+    }
+  } else if (result == -EINTR || result == -EAGAIN) {
+    if (!self.timed_out_) return self.submit();
+    result = -ETIMEDOUT;
+  }
+  if (result == -ECANCELED && self.timed_out_) result = -ETIMEDOUT;
+  self.error_ = result < 0 ? -result : 0;
+  self.transport_.send_deadline_ms_ = Transport::kNoDeadline;
+  self.transport_.sending_ = nullptr;
+  self.transport_.reactor_.ready(self.waiter_);
+}
+
+base::Result<void> SendOp::await_resume() noexcept {
+  if (error_ != 0) return base::fail(base::from_errno(error_));
+  return {};
+}
+
+}  // namespace weir::net
