@@ -1,0 +1,6 @@
+#include "http_targets.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+  weir::fuzz::uri(bytes, size);
+  return 0;
+}
