@@ -1,0 +1,101 @@
+// The builder's input: upstreams and routes as control (configuration, discovery) wants them, in
+// plain structs without behaviour. Owned by whoever fills them; handed to build_snapshot
+// (snapshot.h) on the control thread. The data path never sees these: it sees the built Snapshot.
+//
+// Strings are what the user meant, already unescaped. Route paths are in the same normal form as
+// the paths of requests (dot segments removed, percent-encoding normalised); control runs them
+// through the same function that requests go through.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <weir/base/ip.h>
+
+namespace weir::route {
+
+struct ServerSpec {
+  std::string address_text;     // as configured: "10.0.0.1:80", "unix:/x" or "host:80"
+  base::SocketAddress address;  // meaningful when `resolved`
+  bool resolved = false;        // false: a name that has to be looked up
+  uint32_t weight = 1;          // 0 takes no traffic; the sum over an upstream must not be 0
+  uint32_t endpoint_id = 0;     // assigned by control: stable over reloads, process-wide, dense
+};
+
+struct UpstreamSpec {
+  std::string name;
+  uint32_t id = 0;  // assigned by control: stable over reloads, unique in one snapshot
+  std::vector<ServerSpec> servers;
+  uint32_t connect_timeout_ms = 10'000;
+  uint32_t response_timeout_ms = 60'000;
+  uint32_t read_timeout_ms = 60'000;
+  uint32_t send_timeout_ms = 60'000;
+  uint32_t idle_timeout_ms = 30'000;
+  uint32_t lifetime_ms = 0;  // 0: a pooled connection is kept as long as it is used
+  uint32_t max_idle_per_host = 256;
+  uint32_t max_connecting = 64;
+  std::string host_header;  // empty: pass the client's Host
+};
+
+enum class ValueMatch : uint8_t {
+  kExact,    // some value of that name equals `value`
+  kPrefix,   // some value of that name begins with `value`
+  kPresent,  // the name occurs
+  kAbsent,   // the name does not occur
+};
+
+// A condition on a header (name case-insensitive, value case-sensitive) or on a query parameter
+// (both case-sensitive, compared after percent-decoding, '+' being a space). Where a name occurs
+// more than once, one fitting value is enough.
+struct NameValueCondition {
+  std::string name;
+  std::optional<std::string> value;  // required by kExact and kPrefix, refused by the others
+  ValueMatch match = ValueMatch::kExact;
+};
+
+struct ProxyAction {
+  uint32_t upstream = 0;  // index into the UpstreamSpec vector given to the same build
+  // The URI part, as in nginx's proxy_pass with a URI (rules: rewrite_path in match.h). Without
+  // it the path is passed unchanged.
+  std::optional<std::string> target_path;
+};
+
+struct RedirectAction {
+  uint16_t status = 302;  // 301, 302, 303, 307 or 308
+  std::string location;   // may hold ${scheme} ${host} ${path} ${query} ${uri} (path?query)
+};
+
+struct RespondAction {
+  uint16_t status = 200;  // 200 to 599
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+};
+
+// A new kind of action (File comes next) is a new struct here, a new ActionKind in snapshot.h and
+// one more case in src/route/compile.cc.
+using Action = std::variant<ProxyAction, RedirectAction, RespondAction>;
+
+struct RouteSpec {
+  // "example.com", "*.example.com" (one or more labels in place of the star) or "*" (any host).
+  // Empty: any host.
+  std::vector<std::string> hosts;
+  // Prefix at segment boundaries ("/api" and "/api/" are the same route) or, with `exact`, the
+  // whole path and nothing else (there "/api" and "/api/" differ).
+  std::string path = "/";
+  bool exact = false;
+  std::vector<std::string> methods;  // case-sensitive; empty: any. GET does not imply HEAD.
+  std::vector<NameValueCondition> headers;
+  std::vector<NameValueCondition> query;
+  std::vector<base::Cidr> source;  // empty: any. A client without an IP fits none.
+  Action action;
+  // The stages of this route (policy settings) will be a member `plan` here.
+  std::string origin_text;               // "weir.toml:12": for explain, logs and build errors
+  std::string name;                      // for logs and metrics; may be empty
+  uint64_t max_body_bytes = UINT64_MAX;  // UINT64_MAX: no limit
+};
+
+}  // namespace weir::route
