@@ -1,0 +1,131 @@
+// One origin server as one core sees it: its idle connections, the bound on connects under way, and
+// who waits for one. Everything here belongs to one core's thread; nothing is shared.
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <weir/base/intrusive_list.h>
+#include <weir/base/ip.h>
+#include <weir/base/result.h>
+#include <weir/net/listen.h>
+#include <weir/net/transport.h>
+#include <weir/runtime/task.h>
+
+namespace weir::upstream {
+
+class Endpoint;
+
+// A connection to an origin: leased by one exchange, or idle in its endpoint's list.
+struct Connection : base::ListNode {
+  Connection(Endpoint& owner, std::unique_ptr<net::Transport> stream, uint64_t now_ms) noexcept
+      : endpoint(owner), transport(std::move(stream)), created_ms(now_ms) {}
+  Endpoint& endpoint;
+  std::unique_ptr<net::Transport> transport;
+  uint64_t created_ms;
+  uint64_t idle_since_ms = 0;
+  uint32_t exchanges = 0;  // finished ones: 0 means that the connection is fresh
+};
+
+// This core's share of the limits, and the times, from the upstream's configuration.
+struct EndpointLimits {
+  uint32_t connect_timeout_ms = 10'000;
+  uint32_t idle_timeout_ms = 30'000;
+  uint32_t lifetime_ms = 0;  // 0: no limit
+  uint32_t idle_max = 256;
+  uint32_t connecting_max = 64;
+};
+
+// What a waiting acquire() can be stopped by; a field of the exchange.
+class AcquireHandle {
+ public:
+  AcquireHandle() noexcept = default;
+  AcquireHandle(const AcquireHandle&) = delete;
+  AcquireHandle& operator=(const AcquireHandle&) = delete;
+  // Makes the acquire under way, if any, end soon with kCancelled.
+  void cancel() noexcept;
+
+ private:
+  friend class Endpoint;
+  struct Waiter;
+  net::ConnectHandle connect_;
+  Waiter* waiter_ = nullptr;
+};
+
+struct EndpointCounters {
+  uint64_t connects = 0;
+  uint64_t connect_failures = 0;
+  uint64_t reuses = 0;
+  uint64_t waits = 0;        // acquires that met the bound on connects
+  uint64_t idle_closed = 0;  // idle connections that the origin ended
+};
+
+class Endpoint {
+ public:
+  static constexpr uint32_t kWaitersMax = 4096;
+
+  Endpoint(runtime::Reactor& reactor, std::string upstream_name, std::string address_text,
+           const base::SocketAddress& address) noexcept;
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
+  ~Endpoint();  // nothing leased, nobody waiting
+
+  void set_limits(const EndpointLimits& limits) noexcept;
+  void set_address(const base::SocketAddress& address) noexcept { address_ = address; }
+
+  // An idle connection that is still good, or null. The most recently used first.
+  std::unique_ptr<Connection> try_idle() noexcept;
+  // An idle connection, or (always, with `fresh`) a new one; within the connect timeout, waiting
+  // included. Errors: those of connect(2), kTimedOut, kLimit (too many waiting), kCancelled.
+  runtime::Task<base::Result<std::unique_ptr<Connection>>> acquire(AcquireHandle& handle,
+                                                                   bool fresh);
+
+  // Gives a connection back after an exchange that ended cleanly; it is kept if there is room.
+  void release(std::unique_ptr<Connection> connection) noexcept;
+  // Ends it.
+  static void discard(std::unique_ptr<Connection> connection) noexcept;
+  // Ends all idle ones (shutdown, or the endpoint left the configuration).
+  void close_idle() noexcept;
+
+  [[nodiscard]] const std::string& upstream_name() const noexcept { return upstream_name_; }
+  [[nodiscard]] const std::string& address_text() const noexcept { return address_text_; }
+  [[nodiscard]] uint32_t idle() const noexcept { return idle_count_; }
+  [[nodiscard]] uint32_t leased() const noexcept { return leased_; }
+  [[nodiscard]] bool unused() const noexcept {
+    return idle_count_ == 0 && leased_ == 0 && connecting_ == 0 && waiters_.empty();
+  }
+  [[nodiscard]] const EndpointCounters& counters() const noexcept { return counters_; }
+
+ private:
+  friend struct AcquireHandle::Waiter;
+  struct IdleTimer : runtime::Timer {
+    explicit IdleTimer(Endpoint& owner) noexcept
+        : Timer(&Endpoint::on_idle_timer), endpoint(owner) {}
+    Endpoint& endpoint;
+  };
+  static void on_idle_timer(runtime::Timer& timer) noexcept;
+  static void on_idle_end(void* context, bool failed) noexcept;
+  [[nodiscard]] bool still_good(const Connection& connection) const noexcept;
+  void drop_idle(Connection& connection) noexcept;
+  void wake_one_waiter() noexcept;
+  runtime::Task<base::Result<std::unique_ptr<Connection>>> open(AcquireHandle& handle,
+                                                                uint32_t timeout_ms);
+
+  runtime::Reactor& reactor_;
+  std::string upstream_name_;
+  std::string address_text_;
+  base::SocketAddress address_;
+  EndpointLimits limits_;
+  base::IntrusiveList<Connection> idle_;  // most recently used first
+  uint32_t idle_count_ = 0;
+  uint32_t leased_ = 0;
+  uint32_t connecting_ = 0;
+  uint32_t waiting_ = 0;
+  base::IntrusiveList<AcquireHandle::Waiter> waiters_;
+  IdleTimer idle_timer_;
+  EndpointCounters counters_;
+};
+
+}  // namespace weir::upstream

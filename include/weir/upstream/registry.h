@@ -1,0 +1,46 @@
+// The upstreams of one core: endpoints by their process-wide id and the balancing state of each
+// upstream. Endpoints live across reloads (their pooled connections with them); those that no
+// configuration names any more are dropped once nothing uses them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include <weir/route/snapshot.h>
+#include <weir/upstream/balancer.h>
+#include <weir/upstream/endpoint.h>
+
+namespace weir::upstream {
+
+class Registry {
+ public:
+  // `cores`: limits that hold for the whole process are divided by it.
+  Registry(runtime::Reactor& reactor, uint32_t cores) noexcept : reactor_(reactor), cores_(cores) {}
+  ~Registry();
+
+  // Takes over the upstreams of a new snapshot; called when the core picks it up.
+  void adopt(const route::Snapshot& snapshot);
+  // The balancing state of the upstream at `index` of the adopted snapshot's successor-or-self: ids
+  // are stable, so a request pinned to an older snapshot passes its own spec.
+  std::span<Candidate> candidates(const route::UpstreamSpec& spec) noexcept;
+
+  void close_idle() noexcept;
+  [[nodiscard]] uint32_t idle_connections() const noexcept;
+  [[nodiscard]] std::span<const std::unique_ptr<Endpoint>> endpoints() const noexcept {
+    return endpoints_;
+  }
+
+ private:
+  Endpoint* endpoint_for(const route::UpstreamSpec& spec, const route::ServerSpec& server);
+  void sweep();
+
+  runtime::Reactor& reactor_;
+  uint32_t cores_;
+  std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by endpoint id; null where unused
+  std::vector<bool> named_;                           // by endpoint id: in the newest snapshot
+  std::vector<std::vector<Candidate>> balancing_;     // by upstream id
+};
+
+}  // namespace weir::upstream

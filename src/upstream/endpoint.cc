@@ -1,0 +1,214 @@
+#include <weir/upstream/endpoint.h>
+
+#include <utility>
+
+namespace weir::upstream {
+
+using base::Errc;
+using base::fail;
+using base::Result;
+using net::Linger;
+using net::Transport;
+
+// An acquire that waits for its turn; lives in the frame of acquire().
+struct AcquireHandle::Waiter : base::ListNode {
+  explicit Waiter(runtime::Reactor& owner) noexcept : reactor(owner), timer(*this) {}
+  ~Waiter() {
+    reactor.timers().disarm(timer);
+    unlink();
+  }
+  bool await_ready() const noexcept { return woken; }
+  void await_suspend(std::coroutine_handle<> waiting) noexcept { handle = waiting; }
+  void await_resume() const noexcept {}
+  void wake() noexcept {
+    unlink();
+    woken = true;
+    if (handle) reactor.ready(std::exchange(handle, {}));
+  }
+  struct Deadline : runtime::Timer {
+    explicit Deadline(Waiter& owner) noexcept
+        : Timer([](runtime::Timer& fired) noexcept {
+            Waiter& self = static_cast<Deadline&>(fired).waiter;
+            if (self.woken) return;  // its turn came in the same moment
+            self.timed_out = true;
+            self.wake();
+          }),
+          waiter(owner) {}
+    Waiter& waiter;
+  };
+  runtime::Reactor& reactor;
+  std::coroutine_handle<> handle;
+  bool woken = false;
+  bool timed_out = false;
+  bool cancelled = false;
+  Deadline timer;
+};
+
+void AcquireHandle::cancel() noexcept {
+  connect_.cancel();
+  if (waiter_ != nullptr) {
+    waiter_->cancelled = true;
+    waiter_->wake();
+  }
+}
+
+Endpoint::Endpoint(runtime::Reactor& reactor, std::string upstream_name, std::string address_text,
+                   const base::SocketAddress& address) noexcept
+    : reactor_(reactor),
+      upstream_name_(std::move(upstream_name)),
+      address_text_(std::move(address_text)),
+      address_(address),
+      idle_timer_(*this) {}
+
+Endpoint::~Endpoint() {
+  close_idle();
+  reactor_.timers().disarm(idle_timer_);
+  WEIR_CHECK(leased_ == 0 && connecting_ == 0);
+}
+
+void Endpoint::set_limits(const EndpointLimits& limits) noexcept { limits_ = limits; }
+
+bool Endpoint::still_good(const Connection& connection) const noexcept {
+  const Transport& transport = *connection.transport;
+  // Bytes on an idle connection answer nothing: the framing of that origin is not to be trusted.
+  if (transport.ended() || transport.failed() || transport.has_data()) return false;
+  return limits_.lifetime_ms == 0 ||
+         reactor_.now_ms() - connection.created_ms < limits_.lifetime_ms;
+}
+
+std::unique_ptr<Connection> Endpoint::try_idle() noexcept {
+  while (!idle_.empty()) {
+    std::unique_ptr<Connection> connection(idle_.pop_front());
+    --idle_count_;
+    connection->transport->unwatch_end();
+    ++leased_;
+    if (still_good(*connection)) {
+      ++counters_.reuses;
+      return connection;
+    }
+    discard(std::move(connection));
+  }
+  return nullptr;
+}
+
+runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::acquire(AcquireHandle& handle,
+                                                                     bool fresh) {
+  const uint64_t deadline_ms = reactor_.now_ms() + limits_.connect_timeout_ms;
+  while (true) {
+    if (!fresh) {
+      if (auto connection = try_idle()) co_return connection;
+    }
+    if (connecting_ < limits_.connecting_max) break;
+    if (waiting_ >= kWaitersMax) co_return fail(Errc::kLimit);
+    ++counters_.waits;
+    AcquireHandle::Waiter waiter(reactor_);
+    waiters_.push_back(waiter);
+    ++waiting_;
+    handle.waiter_ = &waiter;
+    reactor_.timers().arm(waiter.timer, deadline_ms);
+    co_await waiter;
+    handle.waiter_ = nullptr;
+    --waiting_;
+    if (waiter.cancelled) {
+      wake_one_waiter();  // it may have been woken for a place that it does not take
+      co_return fail(Errc::kCancelled);
+    }
+    if (waiter.timed_out) co_return fail(Errc::kTimedOut);
+  }
+  const uint64_t now_ms = reactor_.now_ms();
+  if (now_ms >= deadline_ms) {
+    wake_one_waiter();
+    co_return fail(Errc::kTimedOut);
+  }
+  co_return co_await open(handle, static_cast<uint32_t>(deadline_ms - now_ms));
+}
+
+runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::open(AcquireHandle& handle,
+                                                                  uint32_t timeout_ms) {
+  ++connecting_;
+  ++counters_.connects;
+  auto fd = co_await net::connect(reactor_, address_, timeout_ms, &handle.connect_);
+  --connecting_;
+  wake_one_waiter();
+  if (!fd) {
+    ++counters_.connect_failures;
+    co_return std::unexpected(fd.error());
+  }
+  auto transport = std::make_unique<Transport>(reactor_, *fd);
+  transport->start_receiving();
+  ++leased_;
+  co_return std::make_unique<Connection>(*this, std::move(transport), reactor_.now_ms());
+}
+
+void Endpoint::wake_one_waiter() noexcept {
+  if (!waiters_.empty()) waiters_.front().wake();
+}
+
+void Endpoint::release(std::unique_ptr<Connection> connection) noexcept {
+  ++connection->exchanges;
+  connection->transport->clear_interrupt();
+  if (idle_count_ >= limits_.idle_max || !still_good(*connection)) {
+    discard(std::move(connection));
+    return;
+  }
+  --leased_;
+  ++idle_count_;
+  Connection* kept = connection.release();
+  kept->idle_since_ms = reactor_.now_ms();
+  idle_.push_front(*kept);
+  if (kept->transport->direct_mode()) kept->transport->start_receiving();
+  kept->transport->watch_end(&Endpoint::on_idle_end, kept);
+  if (!idle_timer_.armed()) {
+    reactor_.timers().arm(idle_timer_, reactor_.now_ms() + limits_.idle_timeout_ms);
+  }
+  wake_one_waiter();
+}
+
+void Endpoint::discard(std::unique_ptr<Connection> connection) noexcept {
+  Endpoint& endpoint = connection->endpoint;
+  --endpoint.leased_;
+  Transport::dispose(std::move(connection->transport), Linger::kNo);
+  endpoint.wake_one_waiter();
+}
+
+void Endpoint::drop_idle(Connection& connection) noexcept {
+  std::unique_ptr<Connection> owned(&connection);
+  connection.unlink();
+  --idle_count_;
+  connection.transport->unwatch_end();
+  Transport::dispose(std::move(connection.transport), Linger::kNo);
+}
+
+// Called while completions are reaped: the transport must not go under its own completion, so it is
+// only taken from the list when it is next looked at, at the latest by the timer.
+void Endpoint::on_idle_end(void* context, bool) noexcept {
+  auto* connection = static_cast<Connection*>(context);
+  Endpoint& endpoint = connection->endpoint;
+  ++endpoint.counters_.idle_closed;
+  if (connection->previous != nullptr) {
+    connection->unlink();
+    connection->idle_since_ms = 0;  // the oldest: the timer meets it first
+    endpoint.idle_.push_back(*connection);
+  }
+  endpoint.reactor_.timers().arm(endpoint.idle_timer_, endpoint.reactor_.now_ms() + 1);
+}
+
+void Endpoint::on_idle_timer(runtime::Timer& timer) noexcept {
+  Endpoint& self = static_cast<IdleTimer&>(timer).endpoint;
+  const uint64_t now = self.reactor_.now_ms();
+  while (!self.idle_.empty()) {
+    Connection& oldest = self.idle_.back();
+    const uint64_t expires = oldest.idle_since_ms + self.limits_.idle_timeout_ms;
+    if (expires > now && self.still_good(oldest)) {
+      self.reactor_.timers().arm(self.idle_timer_, expires);
+      return;
+    }
+    self.drop_idle(oldest);
+  }
+}
+
+void Endpoint::close_idle() noexcept {
+  while (!idle_.empty()) drop_idle(idle_.front());
+}
+
+}  // namespace weir::upstream
