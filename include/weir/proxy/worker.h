@@ -1,0 +1,103 @@
+// What one core's proxy code works with: the thread's engine, logs, counters, the current routes
+// and settings, its upstreams and its connections. Owned by server::Core, one thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include <weir/base/intrusive_list.h>
+#include <weir/base/ip.h>
+#include <weir/log/channel.h>
+#include <weir/log/error_log.h>
+#include <weir/proxy/counters.h>
+#include <weir/proxy/generation.h>
+#include <weir/runtime/reactor.h>
+#include <weir/runtime/task_group.h>
+#include <weir/upstream/registry.h>
+
+namespace weir::proxy {
+
+class Exchange;
+struct ClientConnection;
+
+// Where a connection came in. Lives as long as any connection of it (server::Core sees to that).
+struct ListenerInfo {
+  uint32_t id = 0;
+  base::SocketAddress address;
+  std::string_view scheme = "http";
+  uint32_t connections = 0;  // of this core, through this listener
+};
+
+class Worker {
+ public:
+  // Bytes of the scratch through which large bodies pass (PERFORMANCE.md, finding 5: one hot
+  // block).
+  static constexpr size_t kScratchBytes = 256 * 1024;
+
+  Worker(runtime::Reactor& reactor, log::Channel& channel, log::Logger& logger,
+         GenerationCell& cell, uint16_t core, uint32_t cores);
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  ~Worker();
+
+  // A fresh connection; called while completions are reaped, takes the descriptor.
+  void accept(ListenerInfo& listener, int fd) noexcept;
+
+  // Between turns: picks up a new generation.
+  void quiesce();
+
+  // Graceful end: every response from now on closes its connection, and idle connections are closed
+  // after `idle_grace_ms` (a request that was already on its way is answered).
+  void drain(uint64_t idle_grace_ms) noexcept;
+  // Ends everything that is left: exchanges are cancelled, connections closed.
+  void cancel_all() noexcept;
+  [[nodiscard]] bool draining() const noexcept { return draining_; }
+  [[nodiscard]] uint32_t connections() const noexcept { return connection_count_; }
+  // No connection, no exchange, nothing that waits for the kernel.
+  [[nodiscard]] bool quiet() const noexcept;
+
+  // Fixed-width "Sun, 06 Nov 1994 08:49:37 GMT" of this second.
+  std::string_view http_date() noexcept;
+  struct RequestId {
+    uint64_t high;
+    uint64_t low;
+  };
+  RequestId next_request_id() noexcept { return {id_high_, id_low_++}; }
+
+  std::unique_ptr<Exchange> take_exchange();
+  void give_back(std::unique_ptr<Exchange> exchange) noexcept;
+
+  runtime::Reactor& reactor;
+  log::Channel& channel;
+  log::Logger& logger;
+  GenerationReader generations;
+  upstream::Registry upstreams;
+  Counters counters;
+  const uint16_t core;
+  char* scratch() noexcept { return scratch_.get(); }
+
+ private:
+  friend struct ClientConnection;
+  struct DrainTimer : runtime::Timer {
+    explicit DrainTimer(Worker& owner) noexcept : Timer(&Worker::on_drain_timer), worker(owner) {}
+    Worker& worker;
+  };
+  static void on_drain_timer(runtime::Timer& timer) noexcept;
+  void close_idle_clients() noexcept;
+
+  runtime::TaskGroup tasks_;
+  base::IntrusiveList<ClientConnection> clients_;
+  uint32_t connection_count_ = 0;
+  bool draining_ = false;
+  std::unique_ptr<char[]> scratch_;
+  std::unique_ptr<Exchange> spare_;  // chain of finished exchanges, to be used again
+  uint32_t spare_count_ = 0;
+  int64_t date_second_ = -1;
+  char date_[32]{};
+  uint64_t id_high_;
+  uint64_t id_low_;
+  DrainTimer drain_timer_;
+};
+
+}  // namespace weir::proxy

@@ -1,0 +1,95 @@
+#include "client_connection.h"
+
+#include <weir/net/listen.h>
+#include <weir/runtime/sys.h>
+
+#include "exchange.h"
+
+namespace weir::proxy {
+
+using net::Linger;
+using net::ReadEvent;
+using net::Transport;
+
+ClientConnection::ClientConnection(Worker& owner, ListenerInfo& where, int fd)
+    : worker(owner), listener(where), transport(std::make_unique<Transport>(owner.reactor, fd)) {
+  worker.clients_.push_back(*this);
+  ++worker.connection_count_;
+  ++listener.connections;
+}
+
+ClientConnection::~ClientConnection() {
+  unlink();
+  --worker.connection_count_;
+  --listener.connections;
+}
+
+void ClientConnection::cancel() noexcept {
+  cancelled = true;
+  if (exchange != nullptr) {
+    exchange->cancel(log::Reason::kShutdown);
+    transport->abort();
+  }
+  transport->interrupt();
+}
+
+void ClientConnection::know_peer() noexcept {
+  if (peer_known) return;
+  peer_known = true;
+  peer_text = "unknown";  // RFC 7239 6.2
+  base::SocketAddress address;
+  address.length = sizeof address.un;
+  if (runtime::sys::getpeername(transport->fd(), &address.base, &address.length) < 0) return;
+  peer_is_unix = address.is_unix();
+  if (const auto ip = address.ip()) {
+    peer = *ip;
+    peer_text = ip->to_string();
+  }
+  peer_port = address.port();
+}
+
+namespace {
+
+// Waits for the first byte of a request. The first one of a connection has the head's time, later
+// ones the keep-alive time; both start now.
+uint64_t wait_deadline(const ClientConnection& connection) noexcept {
+  const Settings& settings = connection.worker.generations.current().settings;
+  const uint32_t timeout =
+      connection.requests == 0 ? settings.header_timeout_ms : settings.keepalive_timeout_ms;
+  return connection.worker.reactor.now_ms() + timeout;
+}
+
+}  // namespace
+
+runtime::Task<> serve_connection(std::unique_ptr<ClientConnection> connection) {
+  Worker& worker = connection->worker;
+  connection->transport->start_receiving();
+  After after = After::kKeepAlive;
+  while (after == After::kKeepAlive) {
+    const uint64_t deadline = wait_deadline(*connection);
+    const ReadEvent event = co_await connection->transport->readable(deadline);
+    const bool drained = event == ReadEvent::kInterrupted && !connection->cancelled;
+    if (event != ReadEvent::kData && !(drained && connection->transport->has_data())) {
+      // A request may be on its way to a connection that we end for being idle: no reset then.
+      after = drained || event == ReadEvent::kTimeout ? After::kLinger : After::kClose;
+      break;
+    }
+    const uint64_t head_deadline =
+        connection->requests == 0
+            ? deadline
+            : worker.reactor.now_ms() + worker.generations.current().settings.header_timeout_ms;
+    ++connection->requests;
+    auto exchange = worker.take_exchange();
+    connection->exchange = exchange.get();
+    after = co_await exchange->serve(*connection, head_deadline);
+    connection->exchange = nullptr;
+    worker.give_back(std::move(exchange));
+    if (connection->cancelled) after = After::kClose;
+  }
+  const Linger linger = after == After::kLinger  ? Linger::kYes
+                        : after == After::kReset ? Linger::kReset
+                                                 : Linger::kNo;
+  Transport::dispose(std::move(connection->transport), linger);
+}
+
+}  // namespace weir::proxy

@@ -1,0 +1,170 @@
+// Exchange, second part: which route, and the answers that weir gives itself.
+#include <algorithm>
+
+#include <weir/base/text.h>
+#include <weir/http/h1/writer.h>
+#include <weir/route/match.h>
+
+#include "exchange.h"
+
+namespace weir::proxy {
+
+using http::Method;
+using runtime::Task;
+
+namespace {
+
+// A request body that nobody wants is read and dropped up to this size, so that the connection can
+// go on; beyond it the connection is closed instead.
+constexpr uint64_t kDiscardBytesMax = 64 * 1024;
+
+bool find_field(const void* context, std::string_view name, uint32_t& cursor,
+                std::string_view& value) {
+  const auto& fields = *static_cast<const http::FieldTable*>(context);
+  for (; cursor < fields.size(); ++cursor) {
+    if (!base::equals_ignore_case(fields[cursor].name, name)) continue;
+    value = fields[cursor].value;
+    ++cursor;
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Task<> Exchange::dispatch() {
+  keep_alive_ = request_.keep_alive && !worker_->draining();
+  const Settings& settings = pin_->settings;
+  if (settings.max_requests_per_connection != 0 &&
+      client_->requests >= settings.max_requests_per_connection) {
+    keep_alive_ = false;
+  }
+  request_body_.start(request_.framing, request_.content_length);
+  expects_ = request_.expect_continue;
+  if (request_.method == Method::kConnect || request_.method == Method::kTrace) {
+    // CONNECT comes with tunnels; TRACE would show the fields we add to whoever can make a browser
+    // send it (RFC 9110 9.3.8).
+    co_return co_await reply(405, log::Reason::kUnsupported);
+  }
+  if (!resolve_target()) {
+    ++worker_->counters.bad_requests;
+    co_return co_await reply(400, log::Reason::kBadRequest);
+  }
+  client_->know_peer();
+  const route::RequestView view{
+      .host = host_,
+      .path = path_,
+      .query = request_.query,
+      .method = request_.method_text,
+      .client = client_->peer_is_unix ? nullptr : &client_->peer,
+      .scheme = client_->listener.scheme,
+      .headers = {.context = &request_.fields, .find = &find_field},
+  };
+  const route::Route* route = route::match(*pin_->routes, view);
+  if (route == nullptr) co_return co_await reply(404, log::Reason::kNoRoute);
+  body_bytes_max_ = route->max_body_bytes;
+  if (request_.framing == http::BodyFraming::kLength && request_.content_length > body_bytes_max_) {
+    co_return co_await reply(413, log::Reason::kTooLarge);
+  }
+  if (route->kind == route::ActionKind::kProxy) co_return co_await proxy(*route);
+  if (route->kind == route::ActionKind::kRespond) co_return co_await respond_locally(*route);
+  std::string location = "Location: ";
+  if (!route::expand_location(*route, view, location)) {
+    co_return co_await reply(400, log::Reason::kBadRequest);
+  }
+  location += "\r\n";
+  co_await settle_request_body();
+  co_await send_reply(route->status, location, {});
+}
+
+Task<> Exchange::respond_locally(const route::Route& route) {
+  co_await settle_request_body();
+  co_await send_reply(route.status, route.respond->field_lines, route.respond->body);
+}
+
+// Before an answer of our own: the body is read if that is cheap and sure to come, else the
+// connection will be closed behind the answer.
+Task<> Exchange::settle_request_body() {
+  if (request_body_.complete()) co_return;
+  const bool cheap = request_body_.framing() == http::BodyFraming::kChunked ||
+                     request_body_.left() <= kDiscardBytesMax;
+  if (expects_ || !cheap || !keep_alive_) {
+    keep_alive_ = false;
+    co_return;
+  }
+  Relay relay{.worker = *worker_,
+              .from = *client_->transport,
+              .to = *client_->transport,
+              .body = request_body_,
+              .out = OutFraming::kDiscard,
+              .read_timeout_ms = pin_->settings.body_timeout_ms,
+              .send_timeout_ms = 0,
+              .bytes_max = std::min<uint64_t>(body_bytes_max_, kDiscardBytesMax)};
+  if (co_await relay_body(relay) != RelayEnd::kComplete) keep_alive_ = false;
+  if (client_->transport->direct_mode()) client_->transport->start_receiving();
+}
+
+Task<> Exchange::reply(uint16_t status, log::Reason reason) {
+  if (record_.reason == log::Reason::kNone) record_.reason = reason;
+  if (!request_body_.complete()) keep_alive_ = false;
+  char body[128];
+  base::ByteWriter text(body, sizeof body);
+  text.append_decimal(status);
+  text.append(' ');
+  text.append(http::h1::reason_phrase(status));
+  text.append('\n');
+  std::string_view fields = "Content-Type: text/plain; charset=utf-8\r\n";
+  if (status == 405) {
+    fields =
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+  } else if (status == 503) {
+    fields = "Content-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n";
+  }
+  co_await send_reply(status, fields, text.view());
+}
+
+Task<> Exchange::send_reply(uint16_t status, std::string_view field_lines, std::string_view body) {
+  const Settings& settings = pin_->settings;
+  record_.status = status;
+  answered_ = true;
+  const bool no_content = status == 204 || status == 304;
+  const bool with_body = !no_content && !(head_known_ && request_.method == Method::kHead);
+  if (worker_->draining()) keep_alive_ = false;
+  const bool old_client = head_known_ && request_.minor_version == 0;
+  out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
+    http::h1::append_status_line(out, status);
+    out.append(field_lines);
+    if (!no_content) http::h1::append_field(out, "Content-Length", body.size());
+    http::h1::append_field(out, "Date", worker_->http_date());
+    if (!settings.server.empty()) http::h1::append_field(out, "Server", settings.server);
+    if (!keep_alive_) {
+      out.append("Connection: close\r\n");
+    } else if (old_client) {
+      out.append("Connection: keep-alive\r\n");
+    }
+    out.append("\r\n");
+  });
+  iovec pieces[2] = {{out_.data(), out_.size()}, {nullptr, 0}};
+  unsigned count = 1;
+  if (with_body && body.size() <= out_.room()) {
+    out_.append(body);
+    pieces[0].iov_len = out_.size();
+  } else if (with_body) {
+    pieces[1] = {const_cast<char*>(body.data()), body.size()};
+    count = 2;
+  }
+  const uint64_t bytes = out_.size() + (count == 2 ? body.size() : 0);
+  const auto sent = co_await client_->transport->send(pieces, count, settings.send_timeout_ms);
+  if (sent) {
+    record_.bytes_out += bytes;
+    co_return;
+  }
+  broken_ = true;
+  if (record_.reason == log::Reason::kNone) {
+    const bool slow = sent.error().code == base::Errc::kTimedOut;
+    record_.reason = slow ? log::Reason::kClientTimeout : log::Reason::kClientGone;
+  }
+}
+
+}  // namespace weir::proxy

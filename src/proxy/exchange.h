@@ -1,0 +1,154 @@
+// One request and its response: everything that lives as long as they do. Taken from the worker's
+// spare ones when a request head begins to arrive, given back when the response has been sent and
+// logged. Only the serving coroutine and its one child (the request body's relay) touch it, on
+// their core's thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <weir/http/h1/parser.h>
+#include <weir/http/head.h>
+#include <weir/log/access.h>
+#include <weir/net/transport.h>
+#include <weir/proxy/generation.h>
+#include <weir/proxy/out_buffer.h>
+#include <weir/runtime/task_group.h>
+#include <weir/upstream/endpoint.h>
+
+#include "body_reader.h"
+#include "client_connection.h"
+#include "relay_body.h"
+
+namespace weir::proxy {
+
+// What the connection does after an exchange.
+enum class After : uint8_t { kKeepAlive, kClose, kLinger, kReset };
+
+class Exchange {
+ public:
+  Exchange() noexcept = default;
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+
+  // Serves one request, from the first byte of its head to the log record.
+  runtime::Task<After> serve(ClientConnection& connection, uint64_t head_deadline_ms);
+  // Makes serve() end soon. From outside its coroutine, same thread.
+  void cancel(log::Reason reason) noexcept;
+
+  std::unique_ptr<Exchange> next_spare;  // the worker's chain of spare ones
+
+ private:
+  enum class HeadRead : uint8_t { kComplete, kRefused, kGone };
+  enum class Attempt : uint8_t { kDone, kRetryFresh, kFailed };
+
+  // request_head.cc
+  runtime::Task<HeadRead> read_request_head(uint64_t deadline_ms);
+  bool parse_in_place(HeadRead& outcome);
+  HeadRead refuse_head(const http::h1::ParseResult& parsed) noexcept;
+  bool resolve_target() noexcept;  // host and path in the form routes are matched in
+  void prepare(ClientConnection& connection);
+  void clear() noexcept;
+
+  // dispatch.cc
+  runtime::Task<> dispatch();
+  runtime::Task<> respond_locally(const route::Route& route);
+  runtime::Task<> reply(uint16_t status, log::Reason reason);
+  runtime::Task<> send_reply(uint16_t status, std::string_view field_lines, std::string_view body);
+  runtime::Task<> settle_request_body();
+
+  // http_proxy.cc
+  runtime::Task<> proxy(const route::Route& route);
+  void prepare_request(const route::Route& route, const route::UpstreamSpec& spec);
+  runtime::Task<base::Result<std::unique_ptr<upstream::Connection>>> lease(
+      upstream::Endpoint& endpoint, bool fresh);
+  runtime::Task<> answer_failure(bool no_server);
+  runtime::Task<Attempt> attempt(std::unique_ptr<upstream::Connection> leased);
+  runtime::Task<base::Result<void>> send_request(net::Transport& origin);
+  runtime::Task<> relay_request_body();
+  runtime::Task<> end_attempt(bool reusable);
+  [[nodiscard]] bool may_retry_stale() const noexcept;
+  void watch_client() noexcept;
+  void unwatch_client() noexcept;
+
+  // http_response.cc
+  runtime::Task<Attempt> read_response();
+  http::h1::ParseResult parse_response(net::Transport& origin);
+  Attempt response_malformed(const char* reason) noexcept;
+  Attempt response_failed(net::ReadEvent event) noexcept;
+  runtime::Task<bool> pass_interim();
+  runtime::Task<Attempt> answer();
+  runtime::Task<bool> send_response(bool chunked);
+  runtime::Task<bool> relay_response(bool chunked);
+  void client_failed(bool timed_out) noexcept;
+
+  // finish.cc
+  void finish();
+  void count_response() noexcept;
+  void write_log() noexcept;
+
+  Worker* worker_ = nullptr;
+  ClientConnection* client_ = nullptr;
+  GenerationReader::Pin pin_;
+
+  // Request.
+  http::RequestHead request_;
+  runtime::BufferRef head_buffer_;  // where the views of request_ point, or
+  std::string head_text_;           // a head that came in pieces
+  std::string path_storage_;        // the normalised path, when it differs from the received one
+  std::string_view path_;
+  char host_storage_[256];
+  std::string_view host_;    // lower case, no port, no trailing dot
+  bool head_known_ = false;  // request_ is complete: its views may be logged
+  BodyReader request_body_;
+  bool request_body_failed_ = false;
+  std::string retained_;  // content already sent, for a retry on a fresh connection
+  bool replayable_ = true;
+  uint64_t body_bytes_max_ = UINT64_MAX;
+  RelayEnd request_relay_end_ = RelayEnd::kComplete;
+  uint16_t request_error_status_ = 0;
+
+  // Upstream.
+  uint32_t read_timeout_ms_ = 0;
+  uint32_t response_timeout_ms_ = 0;
+  uint32_t origin_send_timeout_ms_ = 0;
+  OutBuffer request_out_;
+  std::unique_ptr<upstream::Connection> origin_;
+  upstream::Endpoint* endpoint_ = nullptr;
+  upstream::AcquireHandle acquire_;
+  runtime::TaskGroup children_;
+  http::ResponseHead response_;
+  BodyReader response_body_;
+  std::string response_text_;       // a response head that came in pieces
+  size_t response_head_bytes_ = 0;  // of it in the origin's front buffer
+  bool response_seen_ = false;      // a byte of the response was received
+  bool origin_reusable_ = false;
+  base::Error upstream_error_{};
+  bool expects_ = false;  // the client still waits for 100 (Continue)
+
+  // Response to the client.
+  OutBuffer out_;
+  bool answered_ = false;  // the final head was (at least partly) sent
+  bool broken_ = false;    // the response cannot be completed: the connection must end
+  bool keep_alive_ = false;
+  bool close_delimited_ = false;  // the client finds the end of the body by our close
+
+  // Cancellation.
+  log::Reason cancelled_ = log::Reason::kNone;
+  struct GraceTimer : runtime::Timer {
+    GraceTimer() noexcept : Timer(&Exchange::on_grace_over) {}
+    Exchange* exchange = nullptr;
+  };
+  static void on_grace_over(runtime::Timer& timer) noexcept;
+  static void on_client_end(void* context, bool failed) noexcept;
+  GraceTimer grace_;
+
+  // Log.
+  log::AccessRecord record_;
+  uint64_t start_ns_ = 0;
+  uint64_t upstream_start_ns_ = 0;
+};
+
+}  // namespace weir::proxy

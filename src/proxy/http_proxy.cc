@@ -1,0 +1,329 @@
+// Exchange, third part: the origin. Lease a connection, send the request, read the answer, and
+// decide what a failure means.
+#include <algorithm>
+
+#include <weir/http/h1/chunked.h>
+
+#include "exchange.h"
+#include "head_writer.h"
+
+namespace weir::proxy {
+
+using base::Errc;
+using base::Error;
+using base::Result;
+using http::BodyFraming;
+using http::Method;
+using net::ReadEvent;
+using net::Transport;
+using runtime::Task;
+using upstream::Connection;
+using upstream::Endpoint;
+
+namespace {
+
+// Content kept for a retry on a fresh connection; more than that cannot be replayed.
+constexpr size_t kRetainedMax = 64 * 1024;
+// Servers that one request tries when connecting fails.
+constexpr unsigned kServersTriedMax = 3;
+// nginx's number for "the client closed the connection"; only in the log.
+constexpr uint16_t kStatusClientGone = 499;
+
+uint16_t status_for(Error error) noexcept {
+  switch (error.code) {
+    case Errc::kTimedOut: return 504;
+    case Errc::kLimit:
+    case Errc::kNoFiles:
+    case Errc::kNoMemory:
+    case Errc::kNoBuffers: return 503;
+    default: return 502;
+  }
+}
+
+log::Reason reason_for(Error error) noexcept {
+  switch (error.code) {
+    case Errc::kTimedOut: return log::Reason::kUpstreamTimeout;
+    case Errc::kReset: return log::Reason::kUpstreamReset;
+    case Errc::kClosed: return log::Reason::kUpstreamClosed;
+    case Errc::kMalformed: return log::Reason::kUpstreamMalformed;
+    case Errc::kLimit: return log::Reason::kUpstreamBusy;
+    default: return log::Reason::kUpstreamConnect;
+  }
+}
+
+// RFC 9110 9.2.2. Unknown methods are not assumed to be.
+bool idempotent(Method method) noexcept {
+  return method == Method::kGet || method == Method::kHead || method == Method::kPut ||
+         method == Method::kDelete || method == Method::kOptions;
+}
+
+}  // namespace
+
+// ---- the client leaves
+
+void Exchange::watch_client() noexcept {
+  if (!answered_ && request_body_.complete()) {
+    client_->transport->watch_end(&Exchange::on_client_end, this);
+  }
+}
+
+void Exchange::unwatch_client() noexcept {
+  client_->transport->unwatch_end();
+  worker_->reactor.timers().disarm(grace_);
+}
+
+void Exchange::on_client_end(void* context, bool failed) noexcept {
+  auto* self = static_cast<Exchange*>(context);
+  if (failed) return self->cancel(log::Reason::kClientGone);
+  // A FIN may be a client that only closed its sending side: it gets a moment for the answer.
+  runtime::Reactor& reactor = self->worker_->reactor;
+  reactor.timers().arm(self->grace_, reactor.now_ms() + self->pin_->settings.half_close_grace_ms);
+}
+
+void Exchange::on_grace_over(runtime::Timer& timer) noexcept {
+  static_cast<GraceTimer&>(timer).exchange->cancel(log::Reason::kClientGone);
+}
+
+void Exchange::cancel(log::Reason reason) noexcept {
+  if (cancelled_ != log::Reason::kNone) return;
+  cancelled_ = reason;
+  acquire_.cancel();
+  if (origin_) {
+    origin_->transport->interrupt();
+    origin_->transport->abort();
+  }
+}
+
+// ---- the whole
+
+Task<Result<std::unique_ptr<Connection>>> Exchange::lease(Endpoint& endpoint, bool fresh) {
+  watch_client();
+  const uint64_t begin = worker_->reactor.now_ns();
+  auto leased = co_await endpoint.acquire(acquire_, fresh);
+  if (leased) record_.upstream_connect_us = (worker_->reactor.now_ns() - begin) / 1000;
+  co_return leased;
+}
+
+void Exchange::prepare_request(const route::Route& route, const route::UpstreamSpec& spec) {
+  read_timeout_ms_ = spec.read_timeout_ms;
+  response_timeout_ms_ = spec.response_timeout_ms;
+  origin_send_timeout_ms_ = spec.send_timeout_ms;
+  const Settings& settings = pin_->settings;
+  client_->know_peer();
+  const bool trusted = !client_->peer_is_unix &&
+                       std::ranges::any_of(settings.trusted_proxies, [&](const base::Cidr& block) {
+                         return block.contains(client_->peer);
+                       });
+  const ForwardedFacts facts{.settings = &settings,
+                             .client = client_->peer_text,
+                             .client_is_v6 = !client_->peer_is_unix && !client_->peer.is_v4(),
+                             .client_trusted = trusted,
+                             .scheme = client_->listener.scheme};
+  std::string_view host = spec.host_header;
+  if (host.empty()) host = request_.authority;
+  // Only HTTP/1.0 may lack a Host.
+  if (host.empty()) host = spec.servers.front().address_text;
+  const bool chunked = request_.framing == BodyFraming::kChunked;
+  const route::Rewrite path = route::rewrite_path(route, path_);
+  request_out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
+    write_request_head(out, request_, path, host, chunked, facts);
+  });
+}
+
+Task<> Exchange::proxy(const route::Route& route) {
+  const route::UpstreamSpec& spec = pin_->routes->upstream(route.upstream);
+  upstream_start_ns_ = worker_->reactor.now_ns();
+  prepare_request(route, spec);
+  uint64_t tried = 0;
+  unsigned servers = 0;
+  bool fresh = false;
+  Endpoint* endpoint = nullptr;
+  while (true) {
+    if (endpoint == nullptr) {
+      const auto candidates = worker_->upstreams.candidates(spec);
+      const int chosen = upstream::choose_round_robin(candidates, tried);
+      if (chosen < 0) co_return co_await answer_failure(servers == 0);
+      if (chosen < 64) tried |= uint64_t{1} << chosen;
+      endpoint = candidates[static_cast<size_t>(chosen)].endpoint;
+      ++servers;
+    }
+    endpoint_ = endpoint;
+    record_.tries = static_cast<uint8_t>(std::min<unsigned>(record_.tries + 1u, 255));
+    std::unique_ptr<Connection> connection = fresh ? nullptr : endpoint->try_idle();
+    if (!connection) {
+      auto leased = co_await lease(*endpoint, fresh);
+      if (!leased) {
+        upstream_error_ = leased.error();
+        if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
+        WEIR_LOG_LIMITED(worker_->logger, kWarn, "upstream", "connect failed",
+                         {"upstream", endpoint->upstream_name()},
+                         {"address", endpoint->address_text()}, {"error", upstream_error_.code});
+        if (servers >= kServersTriedMax || upstream_error_.code == Errc::kLimit) {
+          co_return co_await answer_failure(false);
+        }
+        ++worker_->counters.failovers;
+        endpoint = nullptr;
+        fresh = false;
+        continue;
+      }
+      connection = std::move(*leased);
+    }
+    const Attempt outcome = co_await attempt(std::move(connection));
+    if (outcome == Attempt::kDone) co_return;
+    if (outcome == Attempt::kFailed) co_return co_await answer_failure(false);
+    ++worker_->counters.stale_retries;
+    fresh = true;
+  }
+}
+
+// No response of the origin can be passed on: say why, if anybody is still there.
+Task<> Exchange::answer_failure(bool no_server) {
+  unwatch_client();
+  if (answered_) {
+    broken_ = true;
+    co_return;
+  }
+  if (cancelled_ != log::Reason::kNone) {
+    broken_ = true;
+    record_.reason = cancelled_;
+    record_.status = kStatusClientGone;
+    if (cancelled_ == log::Reason::kClientGone) co_return;
+    record_.status = 503;
+    co_return;
+  }
+  if (request_error_status_ != 0) {
+    const log::Reason reason = request_error_status_ == 408   ? log::Reason::kClientTimeout
+                               : request_error_status_ == 413 ? log::Reason::kTooLarge
+                                                              : log::Reason::kBadRequest;
+    co_return co_await reply(request_error_status_, reason);
+  }
+  if (no_server) co_return co_await reply(503, log::Reason::kNoUpstream);
+  ++worker_->counters.upstream_errors;
+  if (upstream_error_.code == Errc::kTimedOut) ++worker_->counters.upstream_timeouts;
+  co_await settle_request_body();
+  co_await reply(status_for(upstream_error_), reason_for(upstream_error_));
+}
+
+// ---- one attempt
+
+Task<Exchange::Attempt> Exchange::attempt(std::unique_ptr<Connection> leased) {
+  origin_ = std::move(leased);
+  response_seen_ = origin_reusable_ = false;
+  response_text_.clear();
+  request_relay_end_ = RelayEnd::kComplete;
+  record_.upstream_reused = origin_->exchanges > 0;
+  Transport& origin = *origin_->transport;
+  Attempt result = Attempt::kFailed;
+  const auto sent = co_await send_request(origin);
+  if (!sent && !origin.has_data()) {
+    // An origin that closes without a word; if it said something first, that is read below.
+    upstream_error_ = sent.error();
+    result = may_retry_stale() ? Attempt::kRetryFresh : Attempt::kFailed;
+  } else {
+    if (!request_body_.complete() && sent) children_.spawn(relay_request_body());
+    watch_client();
+    result = co_await read_response();
+  }
+  co_await end_attempt(result == Attempt::kDone && origin_reusable_ && !broken_);
+  co_return result;
+}
+
+bool Exchange::may_retry_stale() const noexcept {
+  return origin_->exchanges > 0 && !response_seen_ && replayable_ &&
+         cancelled_ == log::Reason::kNone && request_error_status_ == 0 &&
+         idempotent(request_.method);
+}
+
+// The head, what is to be said again after a failed attempt, and a body that is already here whole.
+Task<Result<void>> Exchange::send_request(Transport& origin) {
+  iovec pieces[6];
+  unsigned count = 0;
+  const auto add = [&](std::string_view bytes) {
+    if (!bytes.empty()) pieces[count++] = {const_cast<char*>(bytes.data()), bytes.size()};
+  };
+  add(request_out_.view());
+  const bool chunked = request_.framing == BodyFraming::kChunked;
+  char size_line[http::h1::kChunkHeadBytesMax];
+  if (!retained_.empty()) {
+    if (chunked) add({size_line, http::h1::write_chunk_head(size_line, retained_.size())});
+    add(retained_);
+    if (chunked) add(http::h1::kChunkEnd);
+  }
+  if (chunked && request_body_.complete()) add(http::h1::kLastChunk);
+  size_t consumed = 0;
+  const std::string_view ready = client_->transport->front();
+  if (request_.framing == BodyFraming::kLength && !request_body_.complete() &&
+      ready.size() >= request_body_.left()) {
+    const BodyReader::Piece piece = request_body_.take(ready);
+    add(piece.data);
+    consumed = piece.consumed;
+  }
+  const auto sent = co_await origin.send(pieces, count, origin_send_timeout_ms_);
+  if (consumed > 0) {
+    if (origin_->exchanges > 0) retained_.append(client_->transport->front().substr(0, consumed));
+    client_->transport->consume(consumed);
+  }
+  co_return sent;
+}
+
+Task<> Exchange::relay_request_body() {
+  Transport& client = *client_->transport;
+  Relay relay{
+      .worker = *worker_,
+      .from = client,
+      .to = *origin_->transport,
+      .body = request_body_,
+      .out = request_.framing == BodyFraming::kChunked ? OutFraming::kChunked : OutFraming::kRaw,
+      .read_timeout_ms = pin_->settings.body_timeout_ms,
+      .send_timeout_ms = origin_send_timeout_ms_,
+      .bytes_max = body_bytes_max_};
+  const bool may_repeat = origin_->exchanges > 0 && replayable_ && idempotent(request_.method);
+  if (may_repeat) {
+    relay.retain = &retained_;
+    relay.retain_max = kRetainedMax;
+  }
+  const RelayEnd end = co_await relay_body(relay);
+  if (relay.retain == nullptr) replayable_ = false;
+  if (client.direct_mode()) client.start_receiving();
+  request_relay_end_ = end;
+  switch (end) {
+    case RelayEnd::kComplete: watch_client(); co_return;
+    case RelayEnd::kInterrupted: co_return;
+    case RelayEnd::kSinkError: co_return;  // the reader of the response finds out what it means
+    case RelayEnd::kSinkTimeout: upstream_error_ = relay.error; break;
+    case RelayEnd::kSourceTimeout: request_error_status_ = 408; break;
+    case RelayEnd::kSourceMalformed:
+      request_error_status_ = relay.error_status;
+      ++worker_->counters.bad_requests;
+      WEIR_LOG_LIMITED(worker_->logger, kInfo, "http", "request body refused",
+                       {"reason", relay.reason});
+      break;
+    case RelayEnd::kTooLarge: request_error_status_ = 413; break;
+    case RelayEnd::kSourceEnded:
+    case RelayEnd::kSourceError:
+      if (cancelled_ == log::Reason::kNone) cancelled_ = log::Reason::kClientGone;
+      break;
+  }
+  origin_->transport->interrupt();
+}
+
+// Stops the child if it still runs, and gives the origin's connection back or up.
+Task<> Exchange::end_attempt(bool reusable) {
+  if (children_.running() != 0 && !request_body_.complete()) {
+    reusable = false;
+    client_->transport->interrupt();
+    origin_->transport->abort();
+  }
+  co_await children_.join();
+  client_->transport->clear_interrupt();
+  unwatch_client();
+  if (!origin_) co_return;  // given back early
+  if (request_relay_end_ != RelayEnd::kComplete || !request_body_.complete()) reusable = false;
+  if (reusable) {
+    endpoint_->release(std::move(origin_));
+  } else {
+    Endpoint::discard(std::move(origin_));
+  }
+}
+
+}  // namespace weir::proxy

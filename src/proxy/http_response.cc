@@ -1,0 +1,212 @@
+// Exchange, fourth part: the origin's answer, from its first byte to the client's last.
+#include <weir/http/h1/parser.h>
+
+#include "exchange.h"
+#include "head_writer.h"
+
+namespace weir::proxy {
+
+using base::Errc;
+using http::BodyFraming;
+using http::Method;
+using http::h1::ParseResult;
+using net::ReadEvent;
+using net::Transport;
+using runtime::Task;
+
+namespace {
+// 1xx responses to one request; more is an origin gone wrong.
+constexpr unsigned kInterimMax = 16;
+}  // namespace
+
+// Looks at what has arrived of the response head. kNeedMore: all of it was taken aside.
+ParseResult Exchange::parse_response(Transport& origin) {
+  const std::string_view bytes = origin.front();
+  const auto& limits = pin_->settings.head_limits;
+  response_seen_ = true;
+  ParseResult parsed;
+  size_t before = 0;
+  if (response_text_.empty()) {
+    parsed = http::h1::parse_response_head(bytes, 0, limits, request_.method, response_);
+    if (parsed.state == ParseResult::State::kNeedMore) response_text_.assign(bytes);
+  } else {
+    before = response_text_.size();
+    response_text_.append(bytes);
+    parsed =
+        http::h1::parse_response_head(response_text_, before, limits, request_.method, response_);
+  }
+  if (parsed.state == ParseResult::State::kNeedMore) origin.consume(bytes.size());
+  if (parsed.state == ParseResult::State::kComplete)
+    response_head_bytes_ = parsed.consumed - before;
+  return parsed;
+}
+
+Exchange::Attempt Exchange::response_malformed(const char* reason) noexcept {
+  ++worker_->counters.bad_responses;
+  WEIR_LOG_LIMITED(worker_->logger, kWarn, "upstream", "malformed response", {"reason", reason},
+                   {"upstream", endpoint_->upstream_name()},
+                   {"address", endpoint_->address_text()});
+  upstream_error_ = {.code = Errc::kMalformed, .side = base::Side::kUpstream};
+  return Attempt::kFailed;
+}
+
+Task<Exchange::Attempt> Exchange::read_response() {
+  Transport& origin = *origin_->transport;
+  unsigned interims = 0;
+  uint64_t deadline = worker_->reactor.now_ms() + response_timeout_ms_;
+  while (true) {
+    if (!origin.has_data()) {
+      const ReadEvent event = co_await origin.readable(deadline);
+      if (event == ReadEvent::kTimeout && !request_body_.complete() && request_error_status_ == 0 &&
+          children_.running() != 0) {
+        // The request is still being sent; its own timeouts watch over that.
+        deadline = worker_->reactor.now_ms() + response_timeout_ms_;
+        continue;
+      }
+      if (event != ReadEvent::kData) co_return response_failed(event);
+    }
+    const ParseResult parsed = parse_response(origin);
+    if (parsed.state == ParseResult::State::kNeedMore) continue;
+    if (parsed.state == ParseResult::State::kError) co_return response_malformed(parsed.reason);
+    if (response_.status >= 200) co_return co_await answer();
+    // 101 answers an Upgrade that was not passed on.
+    if (response_.status == 101) co_return response_malformed("101 without an upgrade");
+    if (++interims > kInterimMax) co_return response_malformed("too many 1xx responses");
+    if (!co_await pass_interim()) co_return Attempt::kFailed;
+  }
+}
+
+Exchange::Attempt Exchange::response_failed(ReadEvent event) noexcept {
+  switch (event) {
+    case ReadEvent::kInterrupted: return Attempt::kFailed;
+    case ReadEvent::kTimeout: upstream_error_ = {.code = Errc::kTimedOut}; return Attempt::kFailed;
+    case ReadEvent::kError: upstream_error_ = origin_->transport->error(); break;
+    default: upstream_error_ = {.code = Errc::kClosed}; break;
+  }
+  return may_retry_stale() ? Attempt::kRetryFresh : Attempt::kFailed;
+}
+
+Task<bool> Exchange::pass_interim() {
+  Transport& origin = *origin_->transport;
+  const bool wanted = request_.minor_version >= 1;  // RFC 9110 15.2: never to HTTP/1.0
+  if (response_.status == 100) expects_ = false;
+  if (wanted) {
+    out_.fill(worker_->reactor.buffers(),
+              [&](base::ByteWriter& out) { write_interim_head(out, response_, pin_->settings); });
+  }
+  origin.consume(response_head_bytes_);
+  response_text_.clear();
+  if (!wanted) co_return true;
+  iovec piece{out_.data(), out_.size()};
+  const auto sent = co_await client_->transport->send(&piece, 1, pin_->settings.send_timeout_ms);
+  if (!sent) {
+    if (cancelled_ == log::Reason::kNone) cancelled_ = log::Reason::kClientGone;
+    co_return false;
+  }
+  record_.bytes_out += out_.size();
+  co_return true;
+}
+
+// The final head is here: write ours, then move the body.
+Task<Exchange::Attempt> Exchange::answer() {
+  unwatch_client();
+  const BodyFraming framing = response_.framing;
+  response_body_.start(framing, response_.content_length);
+  const bool old_client = request_.minor_version == 0;
+  const bool unknown_length =
+      framing == BodyFraming::kChunked || framing == BodyFraming::kUntilClose;
+  const bool chunked = unknown_length && !old_client;
+  close_delimited_ = unknown_length && old_client;
+  if (close_delimited_) keep_alive_ = false;
+  if (!request_body_.complete() || worker_->draining()) keep_alive_ = false;
+  origin_reusable_ = response_.keep_alive && framing != BodyFraming::kUntilClose;
+  const bool with_length =
+      framing == BodyFraming::kLength ||
+      (framing == BodyFraming::kNone && response_.fields.has(http::KnownField::kContentLength) &&
+       (request_.method == Method::kHead || response_.status == 304));
+  const Persistence persistence = !keep_alive_ ? Persistence::kSayClose
+                                  : old_client ? Persistence::kSayKeepAlive
+                                               : Persistence::kDefault;
+  out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
+    write_response_head(out, response_, chunked, with_length, persistence, pin_->settings,
+                        worker_->http_date());
+  });
+  record_.status = response_.status;
+  record_.upstream_header_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
+  answered_ = true;
+  origin_->transport->consume(response_head_bytes_);
+  const bool whole = co_await send_response(chunked);
+  if (!whole) broken_ = true;
+  record_.upstream_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
+  co_return Attempt::kDone;
+}
+
+// A body that is here whole and fits behind the head goes with it in one buffer, and the origin's
+// connection is given back before the client has taken anything.
+Task<bool> Exchange::send_response(bool chunked) {
+  Transport& origin = *origin_->transport;
+  const std::string_view ready = origin.front();
+  const bool small =
+      response_body_.complete() ||
+      (response_body_.framing() == BodyFraming::kLength && response_body_.left() <= ready.size() &&
+       response_body_.left() <= out_.room());
+  if (!small || chunked) co_return co_await relay_response(chunked);
+  if (!response_body_.complete()) {
+    const BodyReader::Piece piece = response_body_.take(ready);
+    out_.append(piece.data);
+    origin.consume(piece.consumed);
+  }
+  if (origin_reusable_ && children_.running() == 0 && request_body_.complete()) {
+    endpoint_->release(std::move(origin_));
+  }
+  iovec piece{out_.data(), out_.size()};
+  const auto sent = co_await client_->transport->send(&piece, 1, pin_->settings.send_timeout_ms);
+  if (!sent) {
+    client_failed(sent.error().code == Errc::kTimedOut);
+    co_return false;
+  }
+  record_.bytes_out += out_.size();
+  co_return true;
+}
+
+void Exchange::client_failed(bool timed_out) noexcept {
+  if (record_.reason != log::Reason::kNone) return;
+  record_.reason = timed_out ? log::Reason::kClientTimeout : log::Reason::kClientGone;
+  if (timed_out) ++worker_->counters.client_timeouts;
+}
+
+Task<bool> Exchange::relay_response(bool chunked) {
+  Relay relay{.worker = *worker_,
+              .from = *origin_->transport,
+              .to = *client_->transport,
+              .body = response_body_,
+              .out = chunked ? OutFraming::kChunked : OutFraming::kRaw,
+              .read_timeout_ms = read_timeout_ms_,
+              .send_timeout_ms = pin_->settings.send_timeout_ms,
+              .head = out_.view()};
+  // The rest needs nothing of the routes, and a long download must not hold an old configuration:
+  // finish() looks at the settings of then.
+  pin_.reset();
+  const RelayEnd end = co_await relay_body(relay);
+  pin_ = worker_->generations.pin();
+  record_.bytes_out += relay.bytes_sent;
+  if (end == RelayEnd::kComplete) co_return true;
+  ++worker_->counters.upstream_errors;
+  switch (end) {
+    case RelayEnd::kSinkError:
+    case RelayEnd::kSinkTimeout:
+      --worker_->counters.upstream_errors;
+      client_failed(end == RelayEnd::kSinkTimeout);
+      break;
+    case RelayEnd::kSourceTimeout: record_.reason = log::Reason::kUpstreamTimeout; break;
+    case RelayEnd::kSourceEnded: record_.reason = log::Reason::kUpstreamClosed; break;
+    case RelayEnd::kSourceMalformed:
+      record_.reason = log::Reason::kUpstreamMalformed;
+      response_malformed(relay.reason);
+      break;
+    default: record_.reason = log::Reason::kUpstreamReset; break;
+  }
+  co_return false;
+}
+
+}  // namespace weir::proxy

@@ -1,0 +1,115 @@
+#include <weir/proxy/worker.h>
+
+#include <algorithm>
+
+#include <sys/mman.h>
+
+#include <weir/http/h1/writer.h>
+#include <weir/runtime/sys.h>
+
+#include "client_connection.h"
+#include "exchange.h"
+
+namespace weir::proxy {
+
+namespace {
+constexpr uint32_t kSpareExchangesMax = 256;
+
+// The answer to a connection beyond the limit. Nothing of its request is read.
+constexpr std::string_view kBusy =
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 20\r\nContent-Type: text/plain\r\n"
+    "Retry-After: 1\r\nConnection: close\r\n\r\nservice unavailable\n";
+}  // namespace
+
+Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log,
+               GenerationCell& cell, uint16_t index, uint32_t cores)
+    : reactor(engine),
+      channel(records),
+      logger(log),
+      generations(cell, index),
+      upstreams(engine, cores),
+      core(index),
+      scratch_(std::make_unique_for_overwrite<char[]>(kScratchBytes)),
+      drain_timer_(*this) {
+  runtime::sys::random_bytes(&id_high_, sizeof id_high_);
+  runtime::sys::random_bytes(&id_low_, sizeof id_low_);
+  quiesce();
+}
+
+Worker::~Worker() {
+  WEIR_CHECK(quiet());
+  reactor.timers().disarm(drain_timer_);
+  while (spare_) spare_ = std::move(spare_->next_spare);
+}
+
+void Worker::quiesce() {
+  if (generations.quiesce()) upstreams.adopt(*generations.current().routes);
+}
+
+void Worker::accept(ListenerInfo& listener, int fd) noexcept {
+  ++counters.connections_accepted;
+  const uint32_t most = generations.current().settings.connections_max;
+  if (most != 0 && connection_count_ >= most) {
+    ++counters.connections_refused;
+    WEIR_LOG_LIMITED(logger, kWarn, "proxy", "connection limit reached", {"limit", most});
+    auto transport = std::make_unique<net::Transport>(reactor, fd);
+    // It fits an empty socket buffer; if not, the client sees a close, which is true as well.
+    transport->send_direct(kBusy.data(), kBusy.size());
+    net::Transport::dispose(std::move(transport), net::Linger::kYes);
+    return;
+  }
+  tasks_.spawn(serve_connection(std::make_unique<ClientConnection>(*this, listener, fd)));
+}
+
+void Worker::drain(uint64_t idle_grace_ms) noexcept {
+  if (draining_) return;
+  draining_ = true;
+  reactor.timers().arm(drain_timer_, reactor.now_ms() + idle_grace_ms);
+}
+
+void Worker::on_drain_timer(runtime::Timer& timer) noexcept {
+  static_cast<DrainTimer&>(timer).worker.close_idle_clients();
+}
+
+void Worker::close_idle_clients() noexcept {
+  upstreams.close_idle();
+  clients_.for_each([](ClientConnection& client) {
+    if (client.exchange == nullptr) client.transport->interrupt();
+  });
+}
+
+void Worker::cancel_all() noexcept {
+  draining_ = true;
+  clients_.for_each([](ClientConnection& client) { client.cancel(); });
+  upstreams.close_idle();
+}
+
+bool Worker::quiet() const noexcept {
+  return connection_count_ == 0 && tasks_.running() == 0 && reactor.disposing == 0;
+}
+
+std::string_view Worker::http_date() noexcept {
+  const int64_t second = reactor.unix_us() / 1'000'000;
+  if (second != date_second_) {
+    date_second_ = second;
+    http::h1::format_http_date(date_, second);
+  }
+  return {date_, http::h1::kHttpDateBytes};
+}
+
+std::unique_ptr<Exchange> Worker::take_exchange() {
+  if (!spare_) return std::make_unique<Exchange>();
+  std::unique_ptr<Exchange> exchange = std::move(spare_);
+  spare_ = std::move(exchange->next_spare);
+  --spare_count_;
+  return exchange;
+}
+
+void Worker::give_back(std::unique_ptr<Exchange> exchange) noexcept {
+  if (spare_count_ >= kSpareExchangesMax) return;
+  exchange->next_spare = std::move(spare_);
+  spare_ = std::move(exchange);
+  ++spare_count_;
+}
+
+}  // namespace weir::proxy
