@@ -1,0 +1,58 @@
+// What control and cores tell each other: small values in bounded mailboxes, one pair per core.
+#pragma once
+
+#include <cstdint>
+
+#include <weir/base/error.h>
+#include <weir/base/ip.h>
+#include <weir/proxy/counters.h>
+
+namespace weir::server {
+
+// To a core.
+struct Command {
+  enum class Kind : uint8_t {
+    kOpenListener,   // id, fd (owned by the core from now on), address
+    kCloseListener,  // id: stop accepting; its connections stay
+    kNewGeneration,  // look at the cell (the message only wakes)
+    kDrain,          // close listeners, finish what runs; value: grace in ms for idle connections
+    kCancelAll,      // end everything now
+    kScrape,         // copy the counters into *scrape, answer kScraped
+    kStop,           // leave the loop; the core must be quiet
+  };
+  Kind kind = Kind::kNewGeneration;
+  uint32_t id = 0;
+  int fd = -1;
+  uint64_t value = 0;
+  base::SocketAddress address{};
+  struct Scrape* scrape = nullptr;
+};
+
+// A core's numbers at one moment; owned by control, lent for the time of one kScrape.
+struct Scrape {
+  proxy::Counters counters;
+  uint32_t connections = 0;
+  uint32_t idle_upstream_connections = 0;
+  uint64_t generations_alive = 0;
+  uint64_t turns = 0;
+  uint64_t ring_enters = 0;
+  uint64_t buffers_in_use = 0;
+  uint64_t buffer_starvations = 0;
+  uint64_t accept_failures = 0;
+};
+
+// From a core.
+struct Notice {
+  enum class Kind : uint8_t {
+    kStarted,
+    kFailed,          // could not start: error
+    kListenerClosed,  // id
+    kQuiet,           // drained or cancelled: nothing is left
+    kScraped,
+  };
+  Kind kind = Kind::kStarted;
+  uint32_t id = 0;
+  base::Error error{};
+};
+
+}  // namespace weir::server
