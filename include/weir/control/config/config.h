@@ -1,0 +1,170 @@
+// The configuration as typed values: what a TOML file means once every key was checked and every
+// default filled in. Built by load_config() on the control thread (or by a command line tool),
+// then turned into a snapshot; the data path never sees it.
+// The defaults, ranges and doc lines of the settings stand in one place, the table of schema.h; the
+// constructors below take them from there, so that a default-constructed object equals an empty
+// file section.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <weir/base/ip.h>
+#include <weir/log/error_log.h>
+#include <weir/log/format.h>
+#include <weir/route/spec.h>
+
+namespace weir::control::config {
+
+using Milliseconds = std::chrono::milliseconds;
+
+// Where in the file something stands; both counted from 1, the column in characters. 0 = nowhere
+// (a default).
+struct Place {
+  uint32_t line = 0;
+  uint32_t column = 0;
+  friend auto operator<=>(const Place&, const Place&) = default;
+};
+
+// [[listener]], or an entry of [server] listen.
+struct Listener {
+  Place place;
+  std::string name;  // the address text where the file gives none
+  std::string address_text;
+  base::SocketAddress address;  // port 0: any free port
+  uint32_t backlog;
+
+  Listener();
+};
+
+struct ServerSettings {
+  uint32_t threads;            // 0 = "auto": one for each CPU of the affinity mask (or of `cpus`)
+  std::vector<uint32_t> cpus;  // empty = the affinity mask; no number twice
+  Milliseconds shutdown_timeout;
+  Milliseconds client_header_timeout;
+  Milliseconds client_body_timeout;
+  Milliseconds keepalive_timeout;
+  Milliseconds send_timeout;
+  uint32_t max_header_size;
+  uint32_t max_header_fields;
+  uint32_t max_request_line;
+  uint64_t max_body_size;                // 0 = unlimited
+  uint64_t max_requests_per_connection;  // 0 = unlimited
+  Milliseconds half_close_grace;
+  std::string via;  // empty = no Via field
+  bool forwarded;
+  bool x_forwarded;
+  std::string server_header;  // empty = no Server field on weir's own answers
+
+  ServerSettings();
+};
+
+// An access log record is 150 to 400 bytes; the channel that holds them counts bytes.
+inline constexpr uint64_t kLogRecordBytes = 256;
+
+struct LoggingSettings {
+  log::Level level;
+  std::string file_path;   // "stderr", "stdout" or a path
+  std::string access_log;  // "off", "stdout", "stderr" or a path
+  log::AccessFormat access_format;
+  uint32_t channel_size;  // records a core may have waiting, reckoned at kLogRecordBytes each
+  Milliseconds flush_interval;
+  uint64_t max_log_size;  // 0 = no rotation
+  uint32_t max_log_files;
+
+  LoggingSettings();
+};
+
+enum class ReuseportBalancing : uint8_t { kKernel, kCbpf };
+enum class ReceiveStrategy : uint8_t { kAuto, kMultishot, kOneshot };
+
+struct PerformanceSettings {
+  ReuseportBalancing reuseport_balancing;
+  bool huge_pages_enabled;
+  uint32_t receive_buffers;  // per core, a power of two
+  ReceiveStrategy receive_strategy;
+
+  PerformanceSettings();
+};
+
+struct SecuritySettings {
+  uint64_t max_concurrent_connections;  // 0 = computed from RLIMIT_NOFILE
+  std::string drop_privileges_user;     // empty = stay
+  std::string drop_privileges_group;    // empty = the primary group of the user
+  std::vector<base::Cidr> trusted_proxies;
+
+  SecuritySettings();
+};
+
+// One entry of `servers`. A name is resolved later, by the owner of the upstreams.
+struct UpstreamServer {
+  enum class Kind : uint8_t { kIp, kUnix, kName };
+
+  Place place;
+  Kind kind = Kind::kIp;
+  std::string text;  // as written (without scheme): "10.0.0.1:80", "unix:/run/app.sock", "app:3000"
+  std::string host;  // kName: lowercase name without port
+  uint16_t port = 0;            // 0 for Unix sockets
+  base::SocketAddress address;  // kIp and kUnix
+  uint32_t weight = 1;
+};
+
+// [upstream_defaults], and what each [upstream.NAME] may override.
+struct UpstreamSettings {
+  Milliseconds connect_timeout;
+  Milliseconds response_timeout;
+  Milliseconds read_timeout;
+  Milliseconds send_timeout;
+  uint32_t max_idle_connections_per_host;  // over all cores; 0 = no reuse
+  Milliseconds idle_connection_timeout;
+  Milliseconds max_connection_lifetime;  // 0 = unlimited
+  uint32_t max_connecting;
+  std::string host_header;  // empty = the client's Host
+
+  UpstreamSettings();
+  friend bool operator==(const UpstreamSettings&, const UpstreamSettings&) = default;
+};
+
+struct Upstream : UpstreamSettings {
+  Place place;
+  std::string name;  // implicit ones are named by their URL: "http://127.0.0.1:3000"
+  bool implicit = false;
+  std::vector<UpstreamServer> servers;  // at least one
+};
+
+// [[route]], or a table of the short form: the spec that the routing room builds from, with the
+// upstream of a ProxyAction as index in Config::upstreams. What the file leaves open and another
+// section decides (max_body_bytes, origin_text) is filled in by lower_routes().
+struct Route {
+  Place place;
+  std::string key;                        // "route[3]", path_routes."example.com"."/api/"
+  std::optional<uint64_t> max_body_size;  // overrides the server's; 0 = unlimited
+  route::RouteSpec spec;
+};
+
+struct Config {
+  std::string file;  // as given to load_config()
+  std::vector<Listener> listeners;
+  ServerSettings server;
+  LoggingSettings logging;
+  PerformanceSettings performance;
+  SecuritySettings security;
+  UpstreamSettings upstream_defaults;
+  std::vector<Upstream> upstreams;  // named ones in file order, then implicit ones
+  std::vector<Route> routes;        // [[route]] in file order, then those of the short form
+  // Dotted key of each setting that the file gives ("server.threads",
+  // "upstream.api.max_connecting") and its place, for messages about values that only prove wrong
+  // later. Not those of routes.
+  std::map<std::string, Place, std::less<>> places;
+};
+
+// Settings whose value differs between the two and that take effect only after a restart, as dotted
+// keys in the order of the schema. A listener counts only where both have it (by address).
+std::vector<std::string> restart_needed(const Config& running, const Config& next);
+
+}  // namespace weir::control::config

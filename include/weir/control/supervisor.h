@@ -1,0 +1,129 @@
+// The control thread: starts the cores, takes signals and changed configuration, publishes
+// generations, collects the logs, and ends it all in order. One per process, on the main thread,
+// with a ring of its own; it talks to cores by messages and snapshots only.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <weir/control/config/config.h>
+#include <weir/control/config/load.h>
+#include <weir/control/fd_reader.h>
+#include <weir/control/file_watch.h>
+#include <weir/control/listener_set.h>
+#include <weir/control/snapshot_builder.h>
+#include <weir/log/channel.h>
+#include <weir/log/collector.h>
+#include <weir/log/error_log.h>
+#include <weir/runtime/probe.h>
+#include <weir/runtime/reactor.h>
+#include <weir/server/core.h>
+
+namespace weir::control {
+
+// Exit statuses of `weir run` (docs/OPERATIONS.md).
+inline constexpr int kExitEnded = 0;
+inline constexpr int kExitFailed = 1;
+
+class Supervisor {
+ public:
+  // `config` was loaded from `file`; an empty `file` means the embedded one: nothing to reload.
+  Supervisor(config::Config config, std::string file, const runtime::ProbeReport& probe);
+  Supervisor(const Supervisor&) = delete;
+  Supervisor& operator=(const Supervisor&) = delete;
+  ~Supervisor();
+
+  // Starts, serves, ends. Returns an exit status; what went wrong has been logged.
+  int run();
+
+ private:
+  enum class Phase : uint8_t { kStarting, kRunning, kDraining, kCancelling, kStopping };
+  struct CoreSlot {
+    std::unique_ptr<log::Channel> channel;
+    std::unique_ptr<log::Logger> logger;
+    std::unique_ptr<server::Core> core;
+    std::deque<server::Command> pending;  // what a full mailbox did not take
+    server::Scrape scrape;
+    bool started = false;
+    bool quiet = false;
+    bool failed = false;
+    base::Error error{};
+  };
+  template <void (Supervisor::*handler)()>
+  struct Tick : runtime::Timer {
+    explicit Tick(Supervisor& owner) noexcept
+        : Timer([](runtime::Timer& timer) noexcept {
+            (static_cast<Tick&>(timer).owner_.*handler)();
+          }),
+          owner_(owner) {}
+    Supervisor& owner_;
+  };
+
+  // supervisor_start.cc
+  bool start();
+  bool open_engine();
+  bool configure_logs(const config::Config& config);
+  void make_cores();
+  bool first_generation();
+  bool open_first_listeners(ListenerSet::Change& change);
+  bool drop_privileges();
+  bool start_cores();
+  void open_listeners_on_cores(ListenerSet::Change& change);
+
+  // supervisor_reload.cc
+  void reload(bool only_if_changed);
+  bool apply(config::Config next);
+  static uint64_t hash_of_file(const std::string& path);  // 0: cannot be read
+  void on_file_change();
+  void on_reload_tick();
+
+  // supervisor.cc
+  void turn();
+  void send(CoreSlot& slot, const server::Command& command);
+  void send_all(const server::Command& command);
+  void take_notices();
+  void on_signal(int signal);
+  void on_flush_tick();
+  void on_phase_deadline();
+  void begin_drain();
+  void begin_cancel(const char* why);
+  void begin_stop();
+  void finish();
+  void request_stats();
+  void log_stats();
+  [[nodiscard]] bool every(bool CoreSlot::* flag) const noexcept;
+
+  config::Config config_;
+  std::string file_;
+  uint64_t file_hash_ = 0;
+  const runtime::ProbeReport& probe_;
+  Identities identities_;
+  uint64_t epoch_ = 0;
+  uint64_t connections_max_ = 0;
+  std::vector<uint32_t> cpus_;  // of each core; empty where cores are not pinned
+
+  log::Collector collector_;
+  log::Channel channel_;
+  log::Logger logger_;
+  std::unique_ptr<runtime::Reactor> reactor_;
+  std::unique_ptr<FdReader> signals_;
+  std::unique_ptr<FileWatch> watch_;
+  std::unique_ptr<proxy::GenerationCell> cell_;
+  std::unique_ptr<ListenerSet> listeners_;
+  std::vector<std::unique_ptr<CoreSlot>> cores_;
+  Phase phase_ = Phase::kStarting;
+  bool cut_ = false;  // the shutdown deadline cut connections
+  bool stats_wanted_ = false;
+  uint32_t scrapes_due_ = 0;
+  size_t generations_alive_ = 1;
+  int64_t old_generation_since_us_ = 0;
+
+  Tick<&Supervisor::on_flush_tick> flush_tick_{*this};
+  Tick<&Supervisor::on_phase_deadline> phase_deadline_{*this};
+  Tick<&Supervisor::on_reload_tick> reload_tick_{*this};
+};
+
+}  // namespace weir::control

@@ -1,0 +1,63 @@
+// The readers of settings that are more than a scalar, as the schema names them. Each reads one
+// value, reports what is wrong with it and leaves the object alone in that case.
+#pragma once
+
+#include "reader.h"
+#include "route_draft.h"
+
+namespace weir::control::config {
+
+// listeners.cc, object: Listener; read_listen: ServerSettings (it adds to Config::listeners)
+void read_listener_address(Reader& reader, const TableEntry& entry, void* object);
+void read_listen(Reader& reader, const TableEntry& entry, void* object);
+void read_listeners(Reader& reader, const Node& list, const KeyPath& path);  // [[listener]]
+
+// machine.cc, object: ServerSettings, SecuritySettings
+void read_threads(Reader& reader, const TableEntry& entry, void* object);
+void read_cpus(Reader& reader, const TableEntry& entry, void* object);
+void read_trusted_proxies(Reader& reader, const TableEntry& entry, void* object);
+std::vector<base::Cidr> read_blocks(Reader& reader, const TableEntry& entry, bool empty_allowed);
+
+// upstreams.cc, object: UpstreamSettings (the base of Upstream); read_server_address:
+// UpstreamServer
+void read_servers(Reader& reader, const TableEntry& entry, void* object);
+void read_server_address(Reader& reader, const TableEntry& entry, void* object);
+void read_upstreams(Reader& reader, const Node& table, const KeyPath& path);
+// Index of the upstream that `proxy` or `url` names, and the path to put in place of the route's.
+std::optional<route::ProxyAction> read_proxy_target(Reader& reader, const Node& node,
+                                                    const KeyPath& path);
+
+// routes.cc, object: RouteDraft
+void read_hosts(Reader& reader, const TableEntry& entry, void* object);
+void read_route_path(Reader& reader, const TableEntry& entry, void* object);
+void read_methods(Reader& reader, const TableEntry& entry, void* object);
+void read_header_conditions(Reader& reader, const TableEntry& entry, void* object);
+void read_query_conditions(Reader& reader, const TableEntry& entry, void* object);
+void read_source(Reader& reader, const TableEntry& entry, void* object);
+void read_proxy(Reader& reader, const TableEntry& entry, void* object);
+void read_redirect(Reader& reader, const TableEntry& entry, void* object);
+void read_respond(Reader& reader, const TableEntry& entry, void* object);
+void read_routes(Reader& reader, const Node& list, const KeyPath& path);  // [[route]]
+std::vector<std::string> read_method_list(Reader& reader, const TableEntry& entry);
+
+// actions.cc, object: RedirectDraft, RespondDraft
+void read_location(Reader& reader, const TableEntry& entry, void* object);
+void read_response_headers(Reader& reader, const TableEntry& entry, void* object);
+// Checks the parts against each other; false after an error.
+bool finish_respond(Reader& reader, const RespondDraft& draft, const Place& place,
+                    const KeyPath& path, route::RespondAction& action);
+inline constexpr std::string_view kRedirectStatusComplaint =
+    "a redirect's status is 301, 302, 303, 307 or 308";
+bool is_redirect_status(int64_t status) noexcept;
+bool set_location(Reader& reader, const Node& node, const KeyPath& path, std::string& location);
+
+// short_form.cc, object: ShortDraft
+void read_short_type(Reader& reader, const TableEntry& entry, void* object);
+void read_short_url(Reader& reader, const TableEntry& entry, void* object);
+void read_short_headers(Reader& reader, const TableEntry& entry, void* object);
+void read_short_security(Reader& reader, const TableEntry& entry, void* object);
+void read_allowed_methods(Reader& reader, const TableEntry& entry, void* object);
+void read_host_routes(Reader& reader, const Node& table, const KeyPath& path);
+void read_path_routes(Reader& reader, const Node& table, const KeyPath& path);
+
+}  // namespace weir::control::config

@@ -1,0 +1,104 @@
+// Examples of the reference page, one for each section. A test loads every one of them.
+#pragma once
+
+#include <string_view>
+
+namespace weir::control::config {
+
+inline constexpr std::string_view kListenerExample = R"([[listener]]
+address = "0.0.0.0:80"
+
+[[listener]]
+name = "local"
+address = "unix:/run/weir/http.sock"
+)";
+
+inline constexpr std::string_view kServerExample = R"([server]
+listen = ["0.0.0.0:80", "[::]:8080"]
+threads = "auto"
+shutdown_timeout = "30s"
+max_body_size = "64MiB"
+)";
+
+inline constexpr std::string_view kLoggingExample = R"([logging]
+level = "info"
+access_log = "/var/log/weir/access.log"
+access_format = "json"
+max_log_size = "100MiB"
+)";
+
+inline constexpr std::string_view kPerformanceExample = R"([performance]
+reuseport_balancing = "cbpf"
+)";
+
+inline constexpr std::string_view kSecurityExample = R"([security]
+max_concurrent_connections = 100_000
+drop_privileges_user = "weir"
+trusted_proxies = ["10.0.0.0/8"]
+)";
+
+inline constexpr std::string_view kUpstreamDefaultsExample = R"([upstream_defaults]
+connect_timeout = "2s"
+)";
+
+inline constexpr std::string_view kUpstreamExample = R"([upstream.app]
+servers = ["10.0.0.1:3000", {address = "10.0.0.2:3000", weight = 2}, "app.internal:3000"]
+response_timeout = "5m"
+)";
+
+inline constexpr std::string_view kRouteExample = R"([[route]]
+host = ["example.com", "*.example.com"]
+path = "/api/"
+methods = ["GET", "HEAD", "POST"]
+headers = {"X-Version" = "2"}
+proxy = "http://127.0.0.1:3000/v2/"
+
+[[route]]
+host = "old.example.com"
+redirect = {url = "https://example.com${uri}", status = 301}
+
+[[route]]
+path = "/health"
+match = "exact"
+source = "10.0.0.0/8"
+respond = {status = 200, body = "ok\n"}
+)";
+
+inline constexpr std::string_view kRespondExample = R"([[route]]
+path = "/hello"
+
+[route.respond]
+status = 200
+content_type = "text/html"
+headers = {"Cache-Control" = "no-store"}
+body = "<h1>Hello</h1>"
+)";
+
+inline constexpr std::string_view kShortExample = R"([host_routes."example.com"]
+type = "Proxy"
+url = "http://127.0.0.1:3000"
+
+[path_routes."example.com"."/old/"]
+type = "Redirect"
+url = "/new/"
+status = 301
+
+[path_routes."example.com"."/api/"]
+type = "Proxy"
+url = "http://127.0.0.1:4000"
+security = {allowed_methods = ["GET", "HEAD"], max_request_body_size = "1MiB"}
+)";
+
+// The opening of the page: a whole configuration.
+inline constexpr std::string_view kWholeExample = R"([[listener]]
+address = "0.0.0.0:8080"
+
+[upstream.app]
+servers = ["127.0.0.1:3000", "127.0.0.1:3001"]
+
+[[route]]
+path = "/"
+proxy = "app"
+)";
+
+}  // namespace weir::control::config

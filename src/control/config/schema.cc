@@ -1,0 +1,723 @@
+#include <weir/control/config/schema.h>
+
+#include <array>
+#include <bit>
+#include <string>
+
+#include <weir/base/check.h>
+#include <weir/control/config/config.h>
+
+#include "binding.h"
+#include "custom_settings.h"
+#include "examples.h"
+#include "suggest.h"
+#include "syntax.h"
+#include "units.h"
+
+namespace weir::control::config {
+
+namespace {
+
+using enum ValueType;
+
+constexpr int64_t kSecond = 1000;
+constexpr int64_t kMinute = 60 * kSecond;
+constexpr int64_t kHour = 60 * kMinute;
+constexpr int64_t kDay = 24 * kHour;
+constexpr int64_t kKiB = 1024;
+constexpr int64_t kMiB = 1024 * kKiB;
+constexpr int64_t kGiB = 1024 * kMiB;
+constexpr int64_t kTiB = 1024 * kGiB;
+// Milliseconds of a timeout fit 32 bits in a snapshot.
+static_assert(30 * kDay < UINT32_MAX);
+
+// Complaints about values of the right type.
+
+std::string_view check_target(const ScalarValue& value) {
+  return value.text.empty() || !is_field_value(value.text) ? "must name a file or a stream" : "";
+}
+
+std::string_view check_pseudonym(const ScalarValue& value) {
+  return value.text.empty() || is_token(value.text)
+             ? ""
+             : "must be letters, digits and marks without spaces, or empty";
+}
+
+std::string_view check_field_text(const ScalarValue& value) {
+  return is_field_value(value.text) ? "" : "must not contain line ends or control characters";
+}
+
+std::string_view check_account(const ScalarValue& value) {
+  return value.text.find_first_of(" \t\r\n:/") == std::string_view::npos &&
+                 is_field_value(value.text)
+             ? ""
+             : "is not the name of a user or group";
+}
+
+std::string_view check_host_header(const ScalarValue& value) {
+  if (value.text.empty()) return "";
+  // With a port, or without one: then any will do.
+  const bool good = !value.text.starts_with("unix:") &&
+                    (parse_server(value.text) || parse_server(std::string(value.text) + ":80"));
+  return good ? "" : "must be a host such as \"app.internal\" or \"app.internal:8080\", or empty";
+}
+
+std::string_view check_power_of_two(const ScalarValue& value) {
+  return std::has_single_bit(static_cast<uint64_t>(value.number)) ? "" : "must be a power of two";
+}
+
+std::string_view check_name(const ScalarValue& value) {
+  return !value.text.empty() && is_field_value(value.text) ? "" : "must be a name";
+}
+
+std::string_view check_prefix(const ScalarValue& value) {
+  return value.text.empty() ? "must not be empty: true stands for any value" : "";
+}
+
+std::string_view check_redirect_status(const ScalarValue& value) {
+  return is_redirect_status(value.number) ? "" : kRedirectStatusComplaint;
+}
+
+constexpr std::array kListener = {
+    Setting{.key = "address",
+            .form = "address",
+            .doc =
+                "Where to listen: `\"0.0.0.0:80\"`, `\"[::]:80\"`, `\"*:80\"` (IPv6 and IPv4) or "
+                "`\"unix:/PATH\"` (`\"unix:@NAME\"` for the abstract namespace). Port 0 takes any "
+                "free port and logs which. Required.",
+            .read = read_listener_address},
+    bind<&Listener::name>({.key = "name",
+                           .type = kString,
+                           .doc = "Name in logs; the address if not given.",
+                           .check = check_name}),
+    bind<&Listener::backlog>({.key = "backlog",
+                              .type = kInteger,
+                              .fallback = "4096",
+                              .minimum = 1,
+                              .maximum = 65535,
+                              .restart = true,
+                              .doc = "Connections that the kernel holds until weir accepts them. "
+                                     "The kernel cuts it to `net.core.somaxconn`."}),
+};
+
+constexpr std::array kServer = {
+    Setting{.key = "listen",
+            .form = "address or list of addresses",
+            .doc = "Short form of `[[listener]]`: one listener for each address.",
+            .read = read_listen},
+    Setting{.key = "threads",
+            .fallback = "auto",
+            .form = "`\"auto\"` or integer, 1 to 1024",
+            .restart = true,
+            .doc = "Worker threads, each pinned to a CPU. `\"auto\"`: one for each CPU that the "
+                   "process may use (or that `cpus` names).",
+            .same = same_member<&ServerSettings::threads>,
+            .read = read_threads},
+    Setting{.key = "cpus",
+            .form = "list of integers, or string such as `\"0-3,8\"`",
+            .restart = true,
+            .doc = "CPUs to pin the worker threads to. Default: those of the affinity mask.",
+            .same = same_member<&ServerSettings::cpus>,
+            .read = read_cpus},
+    bind<&ServerSettings::shutdown_timeout>(
+        {.key = "shutdown_timeout",
+         .type = kDuration,
+         .fallback = "30s",
+         .minimum = 1,
+         .maximum = kDay,
+         .zero = "at once",
+         .aliases = "graceful_shutdown_timeout",
+         .doc =
+             "How long requests that are under way may take to finish after SIGTERM or SIGINT."}),
+    bind<&ServerSettings::client_header_timeout>(
+        {.key = "client_header_timeout",
+         .type = kDuration,
+         .fallback = "30s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc = "From the first byte of a request head to its end; then 408."}),
+    bind<&ServerSettings::client_body_timeout>(
+        {.key = "client_body_timeout",
+         .type = kDuration,
+         .fallback = "30s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc = "Longest pause between two pieces of a request body; then 408."}),
+    bind<&ServerSettings::keepalive_timeout>(
+        {.key = "keepalive_timeout",
+         .type = kDuration,
+         .fallback = "60s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc = "How long a connection may wait for its next request before it is closed."}),
+    bind<&ServerSettings::send_timeout>(
+        {.key = "send_timeout",
+         .type = kDuration,
+         .fallback = "30s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc =
+             "Longest time for which a client may take no byte of a response; then the connection "
+             "is closed."}),
+    bind<&ServerSettings::max_header_size>({.key = "max_header_size",
+                                            .type = kSize,
+                                            .fallback = "32KiB",
+                                            .minimum = kKiB,
+                                            .maximum = kMiB,
+                                            .aliases = "max_request_header_size",
+                                            .doc = "Largest request head; beyond it 431."}),
+    bind<&ServerSettings::max_header_fields>({.key = "max_header_fields",
+                                              .type = kInteger,
+                                              .fallback = "100",
+                                              .minimum = 8,
+                                              .maximum = 1000,
+                                              .doc = "Most header fields in a request; beyond it "
+                                                     "431."}),
+    bind<&ServerSettings::max_request_line>(
+        {.key = "max_request_line",
+         .type = kSize,
+         .fallback = "8KiB",
+         .minimum = 256,
+         .maximum = 64 * kKiB,
+         .doc = "Longest request line; beyond it 414. Not more than `max_header_size`."}),
+    bind<&ServerSettings::max_body_size>(
+        {.key = "max_body_size",
+         .type = kSize,
+         .fallback = "0",
+         .minimum = 1,
+         .maximum = 1024 * kTiB,
+         .zero = "unlimited",
+         .aliases = "max_request_body_size client_max_body_size",
+         .doc = "Largest request body; beyond it 413. A route may have its own."}),
+    bind<&ServerSettings::max_requests_per_connection>(
+        {.key = "max_requests_per_connection",
+         .type = kInteger,
+         .fallback = "0",
+         .minimum = 1,
+         .maximum = INT64_MAX,
+         .zero = "unlimited",
+         .doc = "A connection is closed after so many requests."}),
+    bind<&ServerSettings::half_close_grace>(
+        {.key = "half_close_grace",
+         .type = kDuration,
+         .fallback = "1s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .zero = "cancel at once",
+         .doc = "How long a client that closed its sending side may still get its response before "
+                "the exchange is cancelled."}),
+    bind<&ServerSettings::via>({.key = "via",
+                                .type = kString,
+                                .fallback = "weir",
+                                .doc = "Name of this proxy in the `Via` field of requests and "
+                                       "responses; empty: no `Via`.",
+                                .check = check_pseudonym}),
+    bind<&ServerSettings::forwarded>(
+        {.key = "forwarded",
+         .type = kBool,
+         .fallback = "false",
+         .doc = "Send the `Forwarded` field (RFC 7239) to upstreams."}),
+    bind<&ServerSettings::x_forwarded>(
+        {.key = "x_forwarded",
+         .type = kBool,
+         .fallback = "true",
+         .doc = "Send `X-Forwarded-For`, `-Proto`, `-Host` and `X-Real-IP` to upstreams."}),
+    bind<&ServerSettings::server_header>(
+        {.key = "server_header",
+         .type = kString,
+         .fallback = "weir",
+         .doc = "`Server` field of the responses that weir makes itself; empty: none. Those of "
+                "upstreams pass unchanged.",
+         .check = check_field_text}),
+};
+
+constexpr std::array kLogging = {
+    bind<&LoggingSettings::level>({.key = "level",
+                                   .type = kChoice,
+                                   .fallback = "info",
+                                   .choices = "trace debug info warn error off",
+                                   .doc = "Least severe messages of the error log."}),
+    bind<&LoggingSettings::file_path>({.key = "file_path",
+                                       .type = kString,
+                                       .fallback = "stderr",
+                                       .doc = "Error log: `\"stderr\"`, `\"stdout\"` or a file.",
+                                       .check = check_target}),
+    bind<&LoggingSettings::access_log>(
+        {.key = "access_log",
+         .type = kString,
+         .fallback = "stdout",
+         .doc = "Access log: `\"off\"`, `\"stdout\"`, `\"stderr\"` or a file. The default suits "
+                "systemd and containers, which collect it; a busy site writes to a file.",
+         .check = check_target}),
+    bind<&LoggingSettings::access_format>(
+        {.key = "access_format",
+         .type = kChoice,
+         .fallback = "json",
+         .choices = "json common combined",
+         .doc = "One JSON object a line, or the formats that Apache and nginx write."}),
+    bind<&LoggingSettings::channel_size>(
+        {.key = "channel_size",
+         .type = kInteger,
+         .fallback = "4096",
+         .minimum = 128,
+         .maximum = 1'000'000,
+         .restart = true,
+         .doc =
+             "Log records that a core may have waiting to be written (reckoned at 256 bytes each, "
+             "rounded up to a power of two). When it is full, records are dropped and counted; "
+             "requests never wait for a log."}),
+    bind<&LoggingSettings::flush_interval>(
+        {.key = "flush_interval",
+         .type = kDuration,
+         .fallback = "100ms",
+         .minimum = 1,
+         .maximum = kMinute,
+         .doc = "How often waiting records are written. Often spelled `flush_interval_ms = 100`."}),
+    bind<&LoggingSettings::max_log_size>(
+        {.key = "max_log_size",
+         .type = kSize,
+         .fallback = "100MiB",
+         .minimum = 64 * kKiB,
+         .maximum = 1024 * kGiB,
+         .zero = "never",
+         .doc = "A log file that reaches this size is renamed to FILE.1, FILE.1 to FILE.2 and so "
+                "on. 0 leaves rotation to others (SIGUSR1 reopens)."}),
+    bind<&LoggingSettings::max_log_files>({.key = "max_log_files",
+                                           .type = kInteger,
+                                           .fallback = "5",
+                                           .minimum = 1,
+                                           .maximum = 1000,
+                                           .doc = "Rotated files that are kept."}),
+};
+
+constexpr std::array kPerformance = {
+    bind<&PerformanceSettings::reuseport_balancing>(
+        {.key = "reuseport_balancing",
+         .type = kChoice,
+         .fallback = "kernel",
+         .choices = "kernel cbpf",
+         .restart = true,
+         .doc = "How new connections are spread over the cores: `\"kernel\"` by a hash of "
+                "addresses and ports, `\"cbpf\"` by the client's IP, so that a client stays on one "
+                "core. Falls back to `\"kernel\"` with a warning."}),
+    bind<&PerformanceSettings::huge_pages_enabled>(
+        {.key = "huge_pages_enabled",
+         .type = kBool,
+         .fallback = "false",
+         .restart = true,
+         .doc = "Receive buffers in huge pages; normal pages (with a line in the log) where there "
+                "are none."}),
+    bind<&PerformanceSettings::receive_buffers>(
+        {.key = "receive_buffers",
+         .type = kInteger,
+         .fallback = "1024",
+         .minimum = 16,
+         .maximum = 32768,
+         .restart = true,
+         .doc =
+             "Receive buffers of 4 KiB for each core, a power of two. More than about 1 MiB in all "
+             "costs cache.",
+         .check = check_power_of_two}),
+    bind<&PerformanceSettings::receive_strategy>(
+        {.key = "receive_strategy",
+         .type = kChoice,
+         .fallback = "auto",
+         .choices = "auto multishot oneshot",
+         .restart = true,
+         .doc = "`\"auto\"` tests at start-up whether the kernel's multishot receive works and "
+                "takes one-shot otherwise."}),
+};
+
+constexpr std::array kSecurity = {
+    bind<&SecuritySettings::max_concurrent_connections>(
+        {.key = "max_concurrent_connections",
+         .type = kInteger,
+         .fallback = "0",
+         .minimum = 1,
+         .maximum = 100'000'000,
+         .zero = "computed from the limit on open files",
+         .doc = "Client connections over all cores; beyond it new ones wait in the backlog."}),
+    bind<&SecuritySettings::drop_privileges_user>(
+        {.key = "drop_privileges_user",
+         .type = kString,
+         .restart = true,
+         .doc = "User to become once the listeners are open; empty: stay.",
+         .check = check_account}),
+    bind<&SecuritySettings::drop_privileges_group>(
+        {.key = "drop_privileges_group",
+         .type = kString,
+         .restart = true,
+         .doc = "Group to become; empty: the primary group of that user.",
+         .check = check_account}),
+    Setting{.key = "trusted_proxies",
+            .form = "list of addresses and blocks",
+            .doc = "Peers whose `X-Forwarded-*` and `Forwarded` fields are believed and extended, "
+                   "for example `[\"10.0.0.0/8\", \"::1\"]`. Those of all others are replaced.",
+            .read = read_trusted_proxies},
+};
+
+// [upstream.NAME]; [upstream_defaults] has all but the first.
+constexpr std::array kUpstream = {
+    Setting{.key = "servers",
+            .form = "list of servers",
+            .doc = "Each is `\"IP:PORT\"`, `\"NAME:PORT\"`, `\"unix:/PATH\"`, or a table with a "
+                   "weight, `{address = \"10.0.0.2:80\", weight = 2}`. Required.",
+            .read = read_servers},
+    bind<&UpstreamSettings::connect_timeout>({.key = "connect_timeout",
+                                              .type = kDuration,
+                                              .fallback = "10s",
+                                              .minimum = 1,
+                                              .maximum = 30 * kDay,
+                                              .doc = "To establish a connection; then 504."}),
+    bind<&UpstreamSettings::response_timeout>(
+        {.key = "response_timeout",
+         .type = kDuration,
+         .fallback = "60s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc = "From the end of the request to the response head; then 504."}),
+    bind<&UpstreamSettings::read_timeout>(
+        {.key = "read_timeout",
+         .type = kDuration,
+         .fallback = "60s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc = "Longest pause between two pieces of a response body."}),
+    bind<&UpstreamSettings::send_timeout>(
+        {.key = "send_timeout",
+         .type = kDuration,
+         .fallback = "30s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc = "Longest time for which a server may take no byte of a request; then 504."}),
+    bind<&UpstreamSettings::max_idle_connections_per_host>(
+        {.key = "max_idle_connections_per_host",
+         .type = kInteger,
+         .fallback = "256",
+         .minimum = 1,
+         .maximum = 1'000'000,
+         .zero = "no reuse",
+         .doc = "Idle connections kept for each server, over all cores."}),
+    bind<&UpstreamSettings::idle_connection_timeout>(
+        {.key = "idle_connection_timeout",
+         .type = kDuration,
+         .fallback = "30s",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc = "An idle connection is closed after this time; often spelled "
+                "`idle_connection_timeout_secs = 30`. Choose less than the server's own."}),
+    bind<&UpstreamSettings::max_connection_lifetime>(
+        {.key = "max_connection_lifetime",
+         .type = kDuration,
+         .fallback = "1h",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .zero = "unlimited",
+         .doc = "A connection older than this is not used again."}),
+    bind<&UpstreamSettings::max_connecting>(
+        {.key = "max_connecting",
+         .type = kInteger,
+         .fallback = "64",
+         .minimum = 1,
+         .maximum = 65535,
+         .doc = "Connections to a server that a core may have under way at once; further requests "
+                "wait."}),
+    bind<&UpstreamSettings::host_header>(
+        {.key = "host_header",
+         .type = kString,
+         .doc = "`Host` that the servers see; empty: the client's.",
+         .check = check_host_header}),
+};
+
+constexpr std::array kUpstreamServer = {
+    Setting{.key = "address",
+            .form = "address",
+            .doc = "As in the plain form. Required.",
+            .read = read_server_address},
+    bind<&UpstreamServer::weight>({.key = "weight",
+                                   .type = kInteger,
+                                   .fallback = "1",
+                                   .minimum = 1,
+                                   .maximum = 256,
+                                   .doc = "Share of the requests, relative to the other servers."}),
+};
+
+constexpr std::array kRoute = {
+    Setting{.key = "name",
+            .type = kString,
+            .doc = "Name in logs and in `weir explain`.",
+            .check = check_name,
+            .store =
+                [](void* object, const ScalarValue& value) {
+                  static_cast<RouteDraft*>(object)->route.spec.name = value.text;
+                }},
+    Setting{.key = "host",
+            .aliases = "hosts",
+            .form = "host or list of hosts",
+            .doc =
+                "`\"example.com\"`, `\"*.example.com\"` (one or more labels in place of the star) "
+                "or `\"*\"`. Without port. Default: any host.",
+            .read = read_hosts},
+    Setting{.key = "path",
+            .fallback = "/",
+            .form = "path",
+            .doc = "A prefix at segment boundaries (`/api` and `/api/` are the same), or the whole "
+                   "path with `match = \"exact\"`.",
+            .read = read_route_path},
+    bind<&RouteDraft::match>({.key = "match",
+                              .type = kChoice,
+                              .fallback = "prefix",
+                              .choices = "prefix exact",
+                              .doc = "How `path` is compared."}),
+    Setting{.key = "methods",
+            .aliases = "method",
+            .form = "method or list of methods",
+            .doc = "Condition: one of these methods. `GET` does not include `HEAD`.",
+            .read = read_methods},
+    Setting{.key = "headers",
+            .form = "table",
+            .doc = "Conditions: `{\"X-Version\" = \"2\"}` (that value), `true` (present), `false` "
+                   "(absent), `{prefix = \"text/\"}`.",
+            .read = read_header_conditions},
+    Setting{.key = "query",
+            .form = "table",
+            .doc = "Conditions on query parameters, written as for `headers`.",
+            .read = read_query_conditions},
+    Setting{.key = "source",
+            .form = "address, block, or list of them",
+            .doc = "Condition: the client's IP is in one of these, for example `\"10.0.0.0/8\"`.",
+            .read = read_source},
+    Setting{.key = "proxy",
+            .form = "upstream or URL",
+            .doc = "Action: pass the request on, to `\"NAME\"` of an `[upstream.NAME]`, to "
+                   "`\"http://HOST[:PORT]\"`, or with a path in place of the route's, "
+                   "`\"http://HOST[:PORT]/PATH\"` or `\"http://NAME/PATH\"`.",
+            .read = read_proxy},
+    Setting{.key = "redirect",
+            .form = "URL or table",
+            .doc = "Action: redirect, with status 302 or that of the table form "
+                   "(`[route.redirect]`). The URL may hold `${scheme}`, `${host}`, `${path}`, "
+                   "`${query}` and `${uri}` (path with query).",
+            .read = read_redirect},
+    Setting{.key = "respond",
+            .form = "table",
+            .doc = "Action: a fixed response, see `[route.respond]`.",
+            .read = read_respond},
+    Setting{.key = "max_body_size",
+            .type = kSize,
+            .minimum = 1,
+            .maximum = 1024 * kTiB,
+            .zero = "unlimited",
+            .aliases = "max_request_body_size client_max_body_size",
+            .doc = "Largest request body for this route. Default: that of `[server]`.",
+            .store =
+                [](void* object, const ScalarValue& value) {
+                  static_cast<RouteDraft*>(object)->route.max_body_size =
+                      static_cast<uint64_t>(value.number);
+                }},
+};
+
+constexpr std::array kCondition = {
+    Setting{
+        .key = "prefix",
+        .type = kString,
+        .doc = "The value begins with this.",
+        .check = check_prefix,
+        .store = [](void* object,
+                    const ScalarValue& value) { *static_cast<std::string*>(object) = value.text; }},
+};
+
+constexpr std::array kRedirect = {
+    Setting{.key = "url", .form = "URL", .doc = "Where to. Required.", .read = read_location},
+    bind<&RedirectDraft::status>({.key = "status",
+                                  .type = kInteger,
+                                  .fallback = "302",
+                                  .minimum = 301,
+                                  .maximum = 308,
+                                  .doc = "301, 302, 303, 307 or 308.",
+                                  .check = check_redirect_status}),
+};
+
+constexpr std::array kRespond = {
+    bind<&RespondDraft::status>({.key = "status",
+                                 .type = kInteger,
+                                 .fallback = "200",
+                                 .minimum = 200,
+                                 .maximum = 599,
+                                 .doc = "Status code."}),
+    bind<&RespondDraft::body>({.key = "body", .type = kString, .doc = "Body."}),
+    bind<&RespondDraft::content_type>(
+        {.key = "content_type",
+         .type = kString,
+         .doc = "`Content-Type`. Default: `text/plain; charset=utf-8` when there is a body.",
+         .check = check_field_text}),
+    Setting{.key = "headers",
+            .form = "table",
+            .doc =
+                "Header fields; a list as value gives several of one name. Fields of framing and "
+                "connection are weir's own.",
+            .read = read_response_headers},
+};
+
+constexpr std::array kShort = {
+    Setting{.key = "type",
+            .form = "`\"Proxy\"`, `\"Redirect\"` or `\"Respond\"`",
+            .doc = "Action. Required.",
+            .read = read_short_type},
+    Setting{.key = "url",
+            .aliases = "upstream redirect_url",
+            .form = "upstream or URL",
+            .doc = "Proxy: as `proxy`. Redirect: as `redirect`.",
+            .read = read_short_url},
+    bind<&ShortDraft::status>({.key = "status",
+                               .type = kInteger,
+                               .minimum = 200,
+                               .maximum = 599,
+                               .aliases = "redirect_status",
+                               .doc = "Redirect (default 302), Respond (default 200)."}),
+    Setting{.key = "body",
+            .type = kString,
+            .doc = "Respond: as in `respond`.",
+            .store =
+                [](void* object, const ScalarValue& value) {
+                  static_cast<ShortDraft*>(object)->respond.body = value.text;
+                }},
+    Setting{.key = "content_type",
+            .type = kString,
+            .doc = "Respond: as in `respond`.",
+            .check = check_field_text,
+            .store =
+                [](void* object, const ScalarValue& value) {
+                  static_cast<ShortDraft*>(object)->respond.content_type = value.text;
+                }},
+    Setting{.key = "headers",
+            .form = "table",
+            .doc = "Respond: as in `respond`.",
+            .read = read_short_headers},
+    Setting{.key = "security",
+            .form = "table",
+            .doc = "Limits of this route, see below.",
+            .read = read_short_security},
+};
+
+constexpr std::array kShortSecurity = {
+    Setting{.key = "max_request_body_size",
+            .type = kSize,
+            .minimum = 1,
+            .maximum = 1024 * kTiB,
+            .zero = "unlimited",
+            .aliases = "max_body_size client_max_body_size",
+            .doc = "As `max_body_size` of a route.",
+            .store =
+                [](void* object, const ScalarValue& value) {
+                  static_cast<ShortDraft*>(object)->route.max_body_size =
+                      static_cast<uint64_t>(value.number);
+                }},
+    Setting{.key = "allowed_methods",
+            .form = "method or list of methods",
+            .doc = "All others get 405 with `Allow`. (It becomes two routes: one with the "
+                   "condition, one that answers 405.)",
+            .read = read_allowed_methods},
+};
+
+constexpr std::array kSections = {
+    Section{
+        .name = "listener",
+        .header = "[[listener]]",
+        .doc = "An address to accept connections on. At least one, here or in `[server] listen`.",
+        .example = kListenerExample,
+        .settings = kListener},
+    Section{.name = "server",
+            .header = "[server]",
+            .doc = "Threads, and how clients are treated.",
+            .example = kServerExample,
+            .settings = kServer,
+            .places = true},
+    Section{.name = "logging",
+            .header = "[logging]",
+            .doc = "Error log and access log.",
+            .example = kLoggingExample,
+            .settings = kLogging,
+            .places = true},
+    Section{.name = "performance",
+            .header = "[performance]",
+            .doc = "The defaults are what measured best.",
+            .example = kPerformanceExample,
+            .settings = kPerformance,
+            .places = true},
+    Section{.name = "security",
+            .header = "[security]",
+            .doc = "Limits and privileges of the process.",
+            .example = kSecurityExample,
+            .settings = kSecurity,
+            .places = true},
+    Section{.name = "upstream_defaults",
+            .header = "[upstream_defaults]",
+            .doc = "What every `[upstream.NAME]`, and every URL of a route, starts from.",
+            .example = kUpstreamDefaultsExample,
+            .settings = std::span(kUpstream).subspan(1),
+            .places = true},
+    Section{.name = "upstream.NAME",
+            .header = "[upstream.NAME]",
+            .doc = "Servers that do the same work, and how to talk to them. What is not given here "
+                   "is that of `[upstream_defaults]`.",
+            .example = kUpstreamExample,
+            .settings = kUpstream,
+            .places = true},
+    Section{.name = "upstream.NAME.servers[]",
+            .header = "{address = ..., weight = ...}",
+            .doc = "An entry of `servers` in its table form.",
+            .example = "",
+            .settings = kUpstreamServer},
+    Section{.name = "route",
+            .header = "[[route]]",
+            .doc =
+                "Which requests, and what happens to them: `proxy`, `redirect` or `respond`, one "
+                "of them.",
+            .example = kRouteExample,
+            .settings = kRoute},
+    Section{.name = "route.redirect",
+            .header = "[route.redirect]",
+            .doc =
+                "A redirect in its table form, also inline: `redirect = {url = \"...\", status = "
+                "301}`.",
+            .example = "",
+            .settings = kRedirect},
+    Section{.name = "route.respond",
+            .header = "[route.respond]",
+            .doc = "A fixed response, also inline: `respond = {status = 200, body = \"ok\\n\"}`.",
+            .example = kRespondExample,
+            .settings = kRespond},
+    Section{.name = "route.CONDITION",
+            .header = "{prefix = ...}",
+            .doc = "A condition on a header or query parameter in its table form.",
+            .example = "",
+            .settings = kCondition},
+    Section{.name = "path_routes.HOST.PATH",
+            .header = "[host_routes.\"HOST\"], [path_routes.\"HOST\".\"PATH\"]",
+            .doc =
+                "The short form of a route: a whole host, or a path prefix of a host. HOST is as "
+                "in `[[route]]`, or `\"default\"` for any.",
+            .example = kShortExample,
+            .settings = kShort},
+    Section{.name = "path_routes.HOST.PATH.security",
+            .header = "[path_routes.\"HOST\".\"PATH\".security]",
+            .doc = "Also `[host_routes.\"HOST\".security]`.",
+            .example = "",
+            .settings = kShortSecurity},
+};
+
+}  // namespace
+
+std::span<const Section> schema() { return kSections; }
+
+const Section& section(std::string_view name) {
+  const Section* found = nullptr;
+  for (const Section& candidate : kSections) {
+    if (candidate.name == name) found = &candidate;
+  }
+  WEIR_CHECK(found != nullptr);
+  return *found;
+}
+
+}  // namespace weir::control::config

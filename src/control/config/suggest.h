@@ -1,0 +1,33 @@
+// Words for messages: quoting, lists, and the nearest known name. Pure functions.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <weir/control/config/schema.h>
+
+namespace weir::control::config {
+
+// "text", with control bytes and quotes escaped, cut where it is long.
+std::string quoted(std::string_view text);
+// a, b, c
+std::string joined(const std::vector<std::string_view>& words);
+// "a", "b", "c"
+std::string joined_quoted(const std::vector<std::string_view>& words);
+
+// `words` are separated by single spaces.
+bool has_word(std::string_view words, std::string_view word) noexcept;
+std::vector<std::string_view> split_words(std::string_view words);
+
+// The candidate that `text` was probably meant to be, or empty when none is near enough.
+std::string_view nearest(std::string_view text, const std::vector<std::string_view>& candidates);
+
+// The header of the section that has this key, other than `here`, or of both if two do; empty when
+// none or more do.
+std::string home_of_key(const Section& here, std::string_view key);
+
+// What TOML allows in a key without quotes.
+bool is_bare_key(std::string_view key) noexcept;
+
+}  // namespace weir::control::config

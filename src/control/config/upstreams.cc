@@ -1,0 +1,165 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include <weir/base/check.h>
+#include <weir/base/text.h>
+
+#include "custom_settings.h"
+#include "suggest.h"
+#include "syntax.h"
+
+namespace weir::control::config {
+
+namespace {
+
+constexpr size_t kUpstreamNameBytesMax = 64;
+
+bool is_upstream_name(std::string_view name) {
+  return !name.empty() && name.size() <= kUpstreamNameBytesMax &&
+         std::ranges::all_of(name, [](char c) { return is_bare_key({&c, 1}) || c == '.'; });
+}
+
+void read_one_server(Reader& reader, const Node& node, const KeyPath& path, Upstream& upstream) {
+  if (node.kind() == Kind::kTable) {
+    UpstreamServer server;
+    server.place = node.place();
+    reader.table(node, section("upstream.NAME.servers[]"), &server, path);
+    if (!node.has("address")) reader.error(node.place(), path, "has no address");
+    if (!server.text.empty()) upstream.servers.push_back(std::move(server));
+    return;
+  }
+  if (node.kind() != Kind::kString) {
+    reader.expected(node, path, "a string or a table such as {address = \"10.0.0.1:80\"}");
+    return;
+  }
+  const auto text = reader.text(node, path);
+  if (!text) return;
+  auto server = parse_server(*text);
+  if (!server) {
+    reader.error(node.place(), path, std::move(server.error()));
+    return;
+  }
+  server->place = node.place();
+  upstream.servers.push_back(std::move(*server));
+}
+
+std::string unknown_upstream(const Reader& reader, std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const Upstream& upstream : reader.config.upstreams) {
+    if (!upstream.implicit) names.push_back(upstream.name);
+  }
+  std::string message = "there is no upstream " + quoted(name);
+  if (const auto near = nearest(name, names); !near.empty()) {
+    return message.append("; did you mean ").append(quoted(near)).append("?");
+  }
+  return message.append("; give it as [upstream.")
+      .append(is_upstream_name(name) ? std::string(name) : quoted(name))
+      .append("], or write a URL such as \"http://127.0.0.1:3000\"");
+}
+
+uint32_t implicit_upstream(Reader& reader, const ProxyUrl& url, const Place& place) {
+  const std::string address =
+      base::lowercase(url.host) + ":" + std::to_string(url.port.value_or(80));
+  std::string name = "http://" + address;
+  if (const auto known = reader.find_upstream(name)) return *known;
+  auto server = parse_server(address);
+  WEIR_CHECK(server.has_value());  // parse_proxy_url() applied the same rules to host and port
+  Upstream upstream;
+  static_cast<UpstreamSettings&>(upstream) = reader.config.upstream_defaults;
+  upstream.place = place;
+  upstream.name = std::move(name);
+  upstream.implicit = true;
+  server->place = place;
+  upstream.servers.push_back(std::move(*server));
+  return reader.add_upstream(std::move(upstream));
+}
+
+}  // namespace
+
+void read_server_address(Reader& reader, const TableEntry& entry, void* object) {
+  const auto text = reader.text(entry.member.value, entry.path);
+  if (!text) return;
+  auto parsed = parse_server(*text);
+  if (!parsed) {
+    reader.error(entry.member.value.place(), entry.path, std::move(parsed.error()));
+    return;
+  }
+  auto& server = *static_cast<UpstreamServer*>(object);
+  parsed->place = server.place;
+  parsed->weight = server.weight;
+  server = std::move(*parsed);
+}
+
+void read_servers(Reader& reader, const TableEntry& entry, void* object) {
+  auto& upstream = *static_cast<Upstream*>(static_cast<UpstreamSettings*>(object));
+  const Node& node = entry.member.value;
+  if (node.kind() == Kind::kString) {
+    read_one_server(reader, node, entry.path, upstream);
+    return;
+  }
+  if (node.kind() != Kind::kList) {
+    reader.expected(node, entry.path, "a list of servers");
+    return;
+  }
+  if (node.size() == 0) reader.error(node.place(), entry.path, "must name at least one server");
+  for (size_t i = 0; i < node.size(); ++i) {
+    read_one_server(reader, node.item(i),
+                    KeyPath{.parent = &entry.path, .index = static_cast<int64_t>(i)}, upstream);
+  }
+}
+
+void read_upstreams(Reader& reader, const Node& table, const KeyPath& path) {
+  if (!reader.is_table(table, path)) return;
+  const Section& upstream_section = section("upstream.NAME");
+  for (const Member& member : table.members_in_file_order()) {
+    const KeyPath here{.parent = &path, .key = member.key};
+    if (member.value.kind() != Kind::kTable) {
+      reader.error(member.place, here,
+                   "must be a table: write [upstream.NAME] with servers = [...]");
+      continue;
+    }
+    if (!is_upstream_name(member.key)) {
+      reader.error(
+          member.place, here,
+          "an upstream's name has 1 to 64 letters, digits, '-', '_' " + std::string("and '.'"));
+      continue;
+    }
+    Upstream upstream;
+    static_cast<UpstreamSettings&>(upstream) = reader.config.upstream_defaults;
+    upstream.place = member.value.place();
+    upstream.name = member.key;
+    reader.table(member.value, upstream_section, static_cast<UpstreamSettings*>(&upstream), here);
+    if (!member.value.has("servers")) {
+      reader.error(member.value.place(), here, "has no servers");
+    }
+    reader.add_upstream(std::move(upstream));
+  }
+}
+
+std::optional<route::ProxyAction> read_proxy_target(Reader& reader, const Node& node,
+                                                    const KeyPath& path) {
+  const auto text = reader.text(node, path);
+  if (!text) return std::nullopt;
+  route::ProxyAction action;
+  if (const auto named = reader.find_upstream(*text)) {
+    action.upstream = *named;
+    return action;
+  }
+  if (is_upstream_name(*text)) {
+    reader.error(node.place(), path, unknown_upstream(reader, *text));
+    return std::nullopt;
+  }
+  auto url = parse_proxy_url(*text);
+  if (!url) {
+    reader.error(node.place(), path, std::move(url.error()));
+    return std::nullopt;
+  }
+  // As in nginx, the host of a URL may be the name of an upstream.
+  const auto named = url->port ? std::nullopt : reader.find_upstream(url->host);
+  action.upstream = named ? *named : implicit_upstream(reader, *url, node.place());
+  action.target_path = std::move(url->path);
+  return action;
+}
+
+}  // namespace weir::control::config

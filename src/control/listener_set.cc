@@ -1,0 +1,143 @@
+#include <weir/control/listener_set.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <weir/net/listen.h>
+
+namespace weir::control {
+
+namespace {
+
+ListenerError cannot_listen(const config::Listener& listener, base::Error error) {
+  std::string text = "cannot listen on " + listener.address_text + ": ";
+  text += error.os != 0 ? std::strerror(error.os) : std::string(base::to_string(error.code));
+  if (error.code == base::Errc::kAddressInUse) text += " (another process listens there)";
+  if (error.code == base::Errc::kPermission) {
+    text += " (ports below 1024 need root or CAP_NET_BIND_SERVICE)";
+  }
+  return {listener.place, text};
+}
+
+void close_all(std::vector<int>& fds) noexcept {
+  for (const int fd : fds) ::close(fd);
+  fds.clear();
+}
+
+}  // namespace
+
+ListenerSet::~ListenerSet() {
+  for (const OpenListener& listener : present_) {
+    if (listener.bound.is_unix() && listener.bound.un.sun_path[0] != 0) {
+      ::unlink(listener.bound.un.sun_path);
+    }
+  }
+}
+
+// Is the port ours on another address? 127.0.0.1:80 beside 0.0.0.0:80 is in order.
+bool ListenerSet::own_port(uint16_t port) const noexcept {
+  const auto same = [&](const OpenListener& listener) { return listener.bound.port() == port; };
+  return std::ranges::any_of(present_, same) || std::ranges::any_of(opening_, same);
+}
+
+std::expected<OpenListener, ListenerError> ListenerSet::open(const config::Listener& listener,
+                                                             bool cbpf,
+                                                             std::vector<std::string>& warnings) {
+  OpenListener result;
+  result.name = listener.name;
+  result.configured = listener.address_text;
+  result.bound = listener.address;
+  result.backlog = listener.backlog;
+  const net::ListenOptions options{.backlog = static_cast<int>(listener.backlog)};
+  for (uint32_t core = 0; core < cores_; ++core) {
+    if (listener.address.is_unix() && core > 0) {
+      result.fds.push_back(::fcntl(result.fds[0], F_DUPFD_CLOEXEC, 0));
+      continue;
+    }
+    // SO_REUSEPORT would let us join the sockets of another process of the same user without a
+    // word, and share its traffic: the first socket is bound without it as a test.
+    if (core == 0 && !listener.address.is_unix() && listener.address.port() != 0) {
+      auto alone = net::open_listener(listener.address, {.backlog = 1, .reuse_port = false});
+      if (alone) {
+        ::close(*alone);
+      } else if (alone.error().code != base::Errc::kAddressInUse ||
+                 !own_port(listener.address.port())) {
+        return std::unexpected(cannot_listen(listener, alone.error()));
+      }
+    }
+    auto fd = net::open_listener(result.bound, options);
+    if (!fd) {
+      close_all(result.fds);
+      return std::unexpected(cannot_listen(listener, fd.error()));
+    }
+    result.fds.push_back(*fd);
+    if (core == 0) {
+      if (auto bound = net::bound_address(*fd)) result.bound = *bound;
+    }
+  }
+  if (cbpf && cores_ > 1 && !listener.address.is_unix()) {
+    if (auto attached = net::balance_by_client_ip(result.fds[0], cores_); !attached) {
+      warnings.push_back("cbpf balancing is refused for " + listener.address_text + " (" +
+                         std::strerror(attached.error().os) + "): the kernel's own is used");
+    }
+  }
+  return result;
+}
+
+std::expected<ListenerSet::Change, ListenerError> ListenerSet::plan(
+    const std::vector<config::Listener>& wanted, bool cbpf) {
+  Change change;
+  opening_.clear();
+  for (const OpenListener& listener : present_) {
+    const bool stays = std::ranges::any_of(wanted, [&](const config::Listener& candidate) {
+      return candidate.address_text == listener.configured;
+    });
+    if (!stays) change.removed.push_back(listener.id);
+  }
+  for (const config::Listener& listener : wanted) {
+    const bool there = std::ranges::any_of(present_, [&](const OpenListener& candidate) {
+      return candidate.configured == listener.address_text;
+    });
+    if (there) continue;
+    auto opened = open(listener, cbpf, change.warnings);
+    if (!opened) {
+      abandon(change);
+      return std::unexpected(opened.error());
+    }
+    opened->id = next_id_++;
+    opening_.push_back(*opened);
+    change.opened.push_back(std::move(*opened));
+  }
+  return change;
+}
+
+void ListenerSet::commit(const Change& change) {
+  for (const OpenListener& listener : present_) {
+    if (std::ranges::find(change.removed, listener.id) == change.removed.end()) continue;
+    if (listener.bound.is_unix() && listener.bound.un.sun_path[0] != 0) {
+      ::unlink(listener.bound.un.sun_path);
+    }
+  }
+  std::erase_if(present_, [&](const OpenListener& listener) {
+    return std::ranges::find(change.removed, listener.id) != change.removed.end();
+  });
+  for (const OpenListener& listener : change.opened) {
+    present_.push_back(listener);
+    present_.back().fds.clear();
+  }
+}
+
+void ListenerSet::abandon(Change& change) noexcept {
+  for (OpenListener& listener : change.opened) {
+    close_all(listener.fds);
+    if (listener.bound.is_unix() && listener.bound.un.sun_path[0] != 0) {
+      ::unlink(listener.bound.un.sun_path);
+    }
+  }
+  change.opened.clear();
+}
+
+}  // namespace weir::control

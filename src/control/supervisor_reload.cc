@@ -1,0 +1,92 @@
+// Supervisor, reload: a new configuration takes effect whole or not at all.
+#include <filesystem>
+#include <fstream>
+
+#include <weir/base/hash.h>
+#include <weir/control/supervisor.h>
+
+namespace weir::control {
+
+using server::Command;
+
+namespace {
+
+// Editors write in several steps; the last one counts.
+constexpr uint64_t kSettleMs = 100;
+
+}  // namespace
+
+uint64_t Supervisor::hash_of_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return 0;
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return base::fnv1a(text);
+}
+
+void Supervisor::on_file_change() {
+  if (phase_ != Phase::kRunning) return;
+  reactor_->timers().arm(reload_tick_, reactor_->now_ms() + kSettleMs);
+}
+
+void Supervisor::on_reload_tick() { reload(true); }
+
+void Supervisor::reload(bool only_if_changed) {
+  if (phase_ != Phase::kRunning || file_.empty()) return;
+  const uint64_t hash = hash_of_file(file_);
+  if (only_if_changed && (hash == file_hash_ || hash == 0)) return;
+  file_hash_ = hash;
+  config::LoadResult loaded = config::load_config(file_);
+  for (const auto& warning : loaded.warnings)
+    WEIR_LOG(logger_, kWarn, "config", warning.to_string());
+  for (const auto& error : loaded.errors) WEIR_LOG(logger_, kError, "config", error.to_string());
+  if (!loaded.ok() || !apply(std::move(loaded.config))) {
+    WEIR_LOG(logger_, kError, "config",
+             "the configuration was not reloaded; the old one stays in force");
+    return;
+  }
+  WEIR_LOG(logger_, kInfo, "config", "reloaded", {"generation", epoch_},
+           {"routes", config_.routes.size()});
+}
+
+bool Supervisor::apply(config::Config next) {
+  for (const std::string& key : config::restart_needed(config_, next)) {
+    WEIR_LOG(logger_, kWarn, "config", "takes effect only after a restart", {"key", key});
+  }
+  uint64_t connections_max = connections_max_;
+  if (next.security.max_concurrent_connections != 0) {
+    connections_max = next.security.max_concurrent_connections;
+  }
+  BuildResult built = build_generation(next, identities_,
+                                       {.epoch = epoch_ + 1,
+                                        .cores = static_cast<uint32_t>(cores_.size()),
+                                        .connections_max = connections_max});
+  for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
+  for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
+  if (!built.generation) return false;
+  const bool cbpf = config_.performance.reuseport_balancing == config::ReuseportBalancing::kCbpf;
+  auto listeners = listeners_->plan(next.listeners, cbpf);
+  if (!listeners) {
+    WEIR_LOG(logger_, kError, "config", listeners.error().text, {"file", next.file},
+             {"line", listeners.error().place.line});
+    return false;
+  }
+  if (!configure_logs(next)) {
+    ListenerSet::abandon(*listeners);
+    return false;
+  }
+  for (const std::string& warning : listeners->warnings)
+    WEIR_LOG(logger_, kWarn, "control", warning);
+  listeners_->commit(*listeners);
+  ++epoch_;
+  cell_->publish(std::move(built.generation));
+  generations_alive_ = 2;
+  old_generation_since_us_ = reactor_->unix_us();
+  open_listeners_on_cores(*listeners);
+  for (const uint32_t id : listeners->removed)
+    send_all({.kind = Command::Kind::kCloseListener, .id = id});
+  send_all({.kind = Command::Kind::kNewGeneration});
+  config_ = std::move(next);
+  return true;
+}
+
+}  // namespace weir::control
