@@ -395,6 +395,12 @@ ssize_t Transport::send_direct(const void* data, size_t bytes) noexcept {
 // ---- sending
 
 void Transport::abort() noexcept { runtime::sys::shutdown(fd_, SHUT_RDWR); }
+void Transport::cancel_sends() noexcept {
+  sends_cancelled_ = true;
+  if (sending_ == nullptr) return;
+  sending_->cancelled_ = true;
+  sending_->cancel(reactor_.ring());
+}
 void Transport::shutdown_write() noexcept { runtime::sys::shutdown(fd_, SHUT_WR); }
 
 SendOp Transport::send(iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept {
@@ -409,7 +415,8 @@ SendOp::SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t tim
 
 bool SendOp::await_suspend(std::coroutine_handle<> handle) noexcept {
   WEIR_CHECK(transport_.sending_ == nullptr);
-  if (advance(0)) return false;  // nothing to send
+  if (transport_.sends_cancelled_) error_ = ECANCELED;
+  if (error_ != 0 || advance(0)) return false;  // nothing to send
   transport_.sending_ = this;
   waiter_ = handle;
   submit();
@@ -446,12 +453,12 @@ void SendOp::on_complete(runtime::Op& op, int32_t result, uint32_t) noexcept {
   auto& self = static_cast<SendOp&>(op);
   if (result >= 0) {
     if (!self.advance(static_cast<size_t>(result))) {
-      if (!self.timed_out_) return self.submit();
-      result = -ETIMEDOUT;  // the cancel met a short send: the time is up all the same
+      if (!self.timed_out_ && !self.cancelled_) return self.submit();
+      result = -ECANCELED;  // the cancel met a short send: it is over all the same
     }
   } else if (result == -EINTR || result == -EAGAIN) {
-    if (!self.timed_out_) return self.submit();
-    result = -ETIMEDOUT;
+    if (!self.timed_out_ && !self.cancelled_) return self.submit();
+    result = -ECANCELED;
   }
   if (result == -ECANCELED && self.timed_out_) result = -ETIMEDOUT;
   self.error_ = result < 0 ? -result : 0;

@@ -28,7 +28,7 @@ void ClientConnection::cancel() noexcept {
   cancelled = true;
   if (exchange != nullptr) {
     exchange->cancel(log::Reason::kShutdown);
-    transport->abort();
+    transport->cancel_sends();
   }
   transport->interrupt();
 }

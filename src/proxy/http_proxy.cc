@@ -139,6 +139,7 @@ Task<> Exchange::proxy(const route::Route& route) {
   bool fresh = false;
   Endpoint* endpoint = nullptr;
   while (true) {
+    if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
     if (endpoint == nullptr) {
       const auto candidates = worker_->upstreams.candidates(spec);
       const int chosen = upstream::choose_round_robin(candidates, tried);

@@ -129,8 +129,11 @@ class Transport {
   // the timeout starts anew. The array and what it points to belong to the caller until then; the
   // array is changed.
   [[nodiscard]] SendOp send(iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept;
-  // shutdown(2) of both directions: pending operations of both sides end soon. For giving up.
+  // shutdown(2) of both directions: pending operations of both sides end soon. For giving up. The
+  // peer sees an orderly end (FIN): not for a body whose end is the connection's.
   void abort() noexcept;
+  // Ends a send under way soon, and every later one at once, with kCancelled; tells the peer nothing.
+  void cancel_sends() noexcept;
   void shutdown_write() noexcept;
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
@@ -187,6 +190,7 @@ class Transport {
   bool stopping_ : 1 = false;  // a cancel of the receive is under way
   bool disposed_ : 1 = false;
   bool lingering_ : 1 = false;
+  bool sends_cancelled_ : 1 = false;
   base::Error error_;
   std::coroutine_handle<> reader_;
   std::coroutine_handle<> quiescer_;
@@ -219,6 +223,7 @@ class SendOp : public runtime::Op {
   msghdr message_{};
   uint32_t timeout_ms_;
   bool timed_out_ = false;
+  bool cancelled_ = false;
   int32_t error_ = 0;
   std::coroutine_handle<> waiter_;
 };

@@ -336,7 +336,8 @@ constexpr std::array kSecurity = {
          .minimum = 1,
          .maximum = 100'000'000,
          .zero = "computed from the limit on open files",
-         .doc = "Client connections over all cores; beyond it new ones wait in the backlog."}),
+         .doc = "Client connections over all cores (each has an equal share); beyond it new "
+                "ones are answered 503."}),
     bind<&SecuritySettings::drop_privileges_user>(
         {.key = "drop_privileges_user",
          .type = kString,
@@ -420,7 +421,7 @@ constexpr std::array kUpstream = {
          .fallback = "64",
          .minimum = 1,
          .maximum = 65535,
-         .doc = "Connections to a server that a core may have under way at once; further requests "
+         .doc = "Connections to a server that may be under way at once, over all cores; further requests "
                 "wait."}),
     bind<&UpstreamSettings::host_header>(
         {.key = "host_header",
