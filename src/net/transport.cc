@@ -104,6 +104,26 @@ void Transport::consume(size_t bytes) noexcept {
   if (meta.length == 0) take_front();
 }
 
+size_t Transport::queued(std::span<std::string_view> out) const noexcept {
+  BufferPool& pool = reactor_.buffers();
+  size_t count = 0;
+  for (uint16_t id = head_; id != BufferPool::kNone && count < out.size();
+       id = pool.meta(id).next) {
+    const BufferPool::Meta& meta = pool.meta(id);
+    out[count++] = {pool.data(id) + meta.offset, meta.length};
+  }
+  return count;
+}
+
+void Transport::consume_queued(size_t bytes) noexcept {
+  while (bytes > 0) {
+    const size_t part = std::min(bytes, front().size());
+    WEIR_CHECK(part > 0);
+    consume(part);
+    bytes -= part;
+  }
+}
+
 BufferRef Transport::take_front() noexcept {
   WEIR_CHECK(head_ != BufferPool::kNone);
   BufferPool& pool = reactor_.buffers();

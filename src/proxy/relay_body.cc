@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace weir::proxy {
@@ -53,10 +54,12 @@ struct Batch {
   uint16_t error_status = 0;
 };
 
-Batch decode(Relay& relay, std::string_view in) noexcept {
-  Batch batch;
+// Adds what `in` holds to the batch; false when the batch can take no more of what follows `in`.
+bool decode(Relay& relay, std::string_view in, Batch& batch) noexcept {
+  size_t taken = 0;
   while (batch.count < kPiecesMax && !relay.body.complete()) {
-    const BodyReader::Piece piece = relay.body.take(in.substr(batch.consumed));
+    const BodyReader::Piece piece = relay.body.take(in.substr(taken));
+    taken += piece.consumed;
     batch.consumed += piece.consumed;
     if (!piece.data.empty()) {
       batch.pieces[batch.count++] = piece.data;
@@ -66,10 +69,11 @@ Batch decode(Relay& relay, std::string_view in) noexcept {
       batch.error_status = piece.error_status;
       relay.error_status = piece.error_status;
       relay.reason = piece.reason;
+      return false;
     }
-    if (piece.data.empty()) break;
+    if (piece.data.empty() || taken == in.size()) break;
   }
-  return batch;
+  return taken == in.size() && batch.count < kPiecesMax && !relay.body.complete();
 }
 
 void keep_for_retry(Relay& relay, const Batch& batch) {
@@ -136,9 +140,12 @@ Task<RelayEnd> send_batch(Relay& relay, const Batch& batch) {
   co_return RelayEnd::kComplete;
 }
 
-// One batch from `in`: decode, check, keep, send. kComplete: go on (or the body is complete).
-Task<RelayEnd> pass_on(Relay& relay, std::string_view in, size_t& consumed) {
-  const Batch batch = decode(relay, in);
+// One batch from `inputs`: decode, check, keep, send. kComplete: go on (or the body is complete).
+Task<RelayEnd> pass_on(Relay& relay, std::span<const std::string_view> inputs, size_t& consumed) {
+  Batch batch;
+  for (const std::string_view in : inputs) {
+    if (!decode(relay, in, batch)) break;
+  }
   consumed = batch.consumed;
   if (batch.error_status != 0) co_return RelayEnd::kSourceMalformed;
   if (relay.body.content_bytes() > relay.bytes_max) co_return RelayEnd::kTooLarge;
@@ -208,7 +215,7 @@ Task<RelayEnd> move_framed(Relay& relay) {
     std::string_view in(block.get(), static_cast<size_t>(got));
     while (!in.empty() && !relay.body.complete()) {
       size_t consumed = 0;
-      const RelayEnd end = co_await pass_on(relay, in, consumed);
+      const RelayEnd end = co_await pass_on(relay, std::span(&in, 1), consumed);
       if (end != RelayEnd::kComplete) co_return end;
       in.remove_prefix(consumed);
     }
@@ -223,13 +230,16 @@ Task<RelayEnd> move_framed(Relay& relay) {
 Task<RelayEnd> relay_body(Relay& relay) {
   if (relay.body.complete()) co_return co_await send_batch(relay, Batch{});
   while (!relay.body.complete()) {
+    // Before anything is sent: while buffers fill as fast as they are emptied, no later moment
+    // comes.
+    if (wants_direct(relay)) co_await relay.from.enter_direct_mode();
     if (relay.from.has_data()) {
       size_t consumed = 0;
-      const std::string_view in = relay.from.front();
-      const RelayEnd end = co_await pass_on(relay, in, consumed);
-      // Consumed even when the sink failed: the decoder is past these bytes (and `retain` has
-      // them).
-      relay.from.consume(consumed);
+      std::array<std::string_view, kPiecesMax> inputs;
+      const size_t count = relay.from.queued(inputs);
+      const RelayEnd end = co_await pass_on(relay, std::span(inputs.data(), count), consumed);
+      // Consumed even when the sink failed: the decoder is past these bytes (`retain` has them).
+      relay.from.consume_queued(consumed);
       relay.worker.counters.body_bytes_buffered += consumed;
       if (end != RelayEnd::kComplete) co_return end;
       continue;
@@ -247,10 +257,6 @@ Task<RelayEnd> relay_body(Relay& relay) {
       if (end != RelayEnd::kSourceEnded || !relay.body.end_completes()) co_return end;
       relay.body.finish();
       co_return co_await send_batch(relay, Batch{});
-    }
-    if (wants_direct(relay)) {
-      co_await relay.from.enter_direct_mode();
-      continue;
     }
     const ReadEvent event = co_await relay.from.readable(read_deadline(relay));
     if (event == ReadEvent::kData) continue;

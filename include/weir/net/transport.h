@@ -65,6 +65,10 @@ class Transport {
   [[nodiscard]] std::string_view front() const noexcept;
   // Drops the first `bytes` of front().
   void consume(size_t bytes) noexcept;
+  // Views of the queued buffers in order, as many as fit; returns how many.
+  size_t queued(std::span<std::string_view> out) const noexcept;
+  // Drops `bytes` from the front of the queue, over as many buffers as they span.
+  void consume_queued(size_t bytes) noexcept;
   // Takes the whole first buffer out of the queue; front() is read before, the ref keeps it valid.
   runtime::BufferRef take_front() noexcept;
   // Takes the first buffer but leaves what follows its first `bytes` in the queue (copied to a
@@ -132,7 +136,8 @@ class Transport {
   // shutdown(2) of both directions: pending operations of both sides end soon. For giving up. The
   // peer sees an orderly end (FIN): not for a body whose end is the connection's.
   void abort() noexcept;
-  // Ends a send under way soon, and every later one at once, with kCancelled; tells the peer nothing.
+  // Ends a send under way soon, and every later one at once, with kCancelled; tells the peer
+  // nothing.
   void cancel_sends() noexcept;
   void shutdown_write() noexcept;
 
