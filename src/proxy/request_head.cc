@@ -13,7 +13,7 @@ using net::ReadEvent;
 using runtime::Task;
 
 namespace {
-constexpr size_t kPathBytesMax = 32 * 1024;
+constexpr size_t kPathBytesMax = 64 * 1024;  // what max_request_line allows
 
 log::Reason reason_for(uint16_t status) noexcept {
   switch (status) {

@@ -11,6 +11,11 @@ namespace weir::runtime {
 
 namespace {
 constexpr size_t kHugePage = 2u << 20;
+#ifdef WEIR_HUGE_PAGES
+constexpr bool kHugePagesBuilt = true;
+#else
+constexpr bool kHugePagesBuilt = false;  // Meson option `hugepages`
+#endif
 // 64 buffers of 4 KiB offered at first: 256 KiB, which stays in a core's second-level cache.
 constexpr uint32_t kTargetAtStart = 64;
 
@@ -28,7 +33,7 @@ base::Result<std::unique_ptr<BufferPool>> BufferPool::open(Ring& ring,
   std::unique_ptr<BufferPool> pool(new BufferPool());
   pool->size_ = options.size;
   size_t bytes = static_cast<size_t>(options.count) * options.size;
-  if (options.huge_pages) {
+  if (kHugePagesBuilt && options.huge_pages) {
     const size_t rounded = (bytes + kHugePage - 1) & ~(kHugePage - 1);
     pool->memory_ = static_cast<char*>(map(rounded, MAP_HUGETLB));
     pool->huge_ = pool->memory_ != nullptr;

@@ -65,7 +65,8 @@ base::Result<void> Core::open() {
                                             options_.cores);
   wake_fd_.store(reactor_->wake_fd(), std::memory_order_release);
   reactor_->wake();  // what was posted before the descriptor was known
-  if (options_.reactor.buffers.huge_pages && !reactor_->buffers().huge()) {
+  const bool first = options_.index == 0;  // one line is enough
+  if (first && options_.reactor.buffers.huge_pages && !reactor_->buffers().huge()) {
     WEIR_LOG(logger_, kWarn, "runtime", "no huge pages for the receive buffers, using normal pages",
              {"hint", "sysctl vm.nr_hugepages"});
   }

@@ -170,7 +170,7 @@ constexpr std::array kServer = {
                                               .type = kInteger,
                                               .fallback = "100",
                                               .minimum = 8,
-                                              .maximum = 1000,
+                                              .maximum = 128,
                                               .doc = "Most header fields in a request; beyond it "
                                                      "431."}),
     bind<&ServerSettings::max_request_line>(

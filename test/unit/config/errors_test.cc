@@ -456,7 +456,7 @@ TEST_CASE("the environment in strings") {
        {"weir.toml:2:27: route[0].respond.headers.A: must not contain line ends or other control "
         "characters"}},
       {"[server]\nmax_header_fields = \"${PORT}\"",
-       {"weir.toml:2:21: server.max_header_fields: must be between 8 and 1000, not 8081"}},
+       {"weir.toml:2:21: server.max_header_fields: must be between 8 and 128, not 8081"}},
       {"[[route]]\nredirect = \"https://${HOSTS}/\"",
        {"weir.toml:2:12: route[0].redirect: environment variable HOSTS is not set; a default is "
         "written ${HOSTS:-default}"}},
