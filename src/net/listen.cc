@@ -91,6 +91,27 @@ Result<SocketAddress> bound_address(int fd) {
   return address;
 }
 
+void refuse_new_connections(int fd) noexcept {
+  const auto address = bound_address(fd);
+  if (!address) return;
+  if (address->is_unix()) {
+    sys::shutdown(fd, SHUT_RD);
+    return;
+  }
+  // A socket filter sees the TCP header first: drop what has SYN without ACK. The client tries
+  // again after a second and meets a closed port or a successor of ours.
+  const std::array<sock_filter, 5> program = {{
+      {BPF_LD | BPF_B | BPF_ABS, 0, 0, 13},
+      {BPF_ALU | BPF_AND | BPF_K, 0, 0, TH_SYN | TH_ACK},
+      {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, TH_SYN},
+      {BPF_RET | BPF_K, 0, 0, 0},
+      {BPF_RET | BPF_K, 0, 0, UINT32_MAX},
+  }};
+  const sock_fprog filter = {static_cast<unsigned short>(program.size()),
+                             const_cast<sock_filter*>(program.data())};
+  sys::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+}
+
 Result<void> balance_by_client_ip(int fd, uint32_t sockets) {
   if (sockets == 0) return fail(base::Errc::kInvalid);
   const auto at_network = static_cast<uint32_t>(SKF_NET_OFF);

@@ -16,8 +16,11 @@ using runtime::BufferRef;
 namespace {
 // Buffers one stream may have queued before its receive is stopped, and where it starts again.
 // Under pressure (a quarter of the pool left) one buffer each must do.
-constexpr uint8_t kQueuedMax = 4;
+constexpr uint16_t kQueuedMax = 4;
 constexpr uint64_t kLingerMs = 2000;
+// Connections of a core that linger at once. They count in no limit of connections, and whoever
+// provokes refusals could use up the descriptors by them; beyond it they are closed at once.
+constexpr uint32_t kLingeringMax = 1024;
 }  // namespace
 
 Transport::Transport(runtime::Reactor& reactor, int fd) noexcept
@@ -27,8 +30,8 @@ Transport::~Transport() {
   WEIR_CHECK(!receive_op_.in_flight());
   WEIR_CHECK(sending_ == nullptr);
   WEIR_CHECK(!reader_);
-  drop_queue();
   parked_.unlink();
+  drop_queue();
   reactor_.timers().disarm(deadline_);
   if (fd_ >= 0) reactor_.close_fd(fd_);
 }
@@ -43,7 +46,7 @@ void Transport::dispose(std::unique_ptr<Transport> transport, Linger linger) noe
   self->end_watcher_ = nullptr;
   self->read_deadline_ms_ = kNoDeadline;
   const bool peer_done = self->ended_ || self->failed();
-  if (linger == Linger::kYes && !peer_done) {
+  if (linger == Linger::kYes && !peer_done && self->reactor_.disposing <= kLingeringMax) {
     self->lingering_ = true;
     self->direct_ = false;
     self->shutdown_write();
@@ -185,9 +188,13 @@ void Transport::start_receiving() noexcept {
   if (!receive_op_.in_flight() && may_arm()) arm_receive();
 }
 
+uint16_t Transport::queued_max() const noexcept {
+  return reactor_.buffers().scarce() ? 1 : kQueuedMax;
+}
+
 bool Transport::may_arm() const noexcept {
   return receiving_ && !direct_ && !ended_ && error_.code == base::Errc::kOk && !parked_.linked() &&
-         queued_ < kQueuedMax;
+         queued_ < queued_max();
 }
 
 void Transport::arm_receive() noexcept {
@@ -217,6 +224,11 @@ void Transport::on_receive(runtime::Op& op, int32_t result, uint32_t flags) noex
     self.polling_ = false;
     if (result != -ECANCELED) self.pollable_ = true;  // recv(2) will say what it is
     self.stopping_ = false;
+    if (self.end_watcher_ != nullptr) self.note_end(false);
+    if (!self.direct_) {
+      self.pollable_ = false;
+      if (self.may_arm() && (!self.disposed_ || self.lingering_)) self.arm_receive();
+    }
     self.resume_waiters();
     return;
   }
@@ -229,14 +241,14 @@ void Transport::on_receive(runtime::Op& op, int32_t result, uint32_t flags) noex
     }
   }
   if (result == 0) {
-    self.note_end(false);
+    self.note_receive_end();
   } else if (result < 0) {
     self.note_receive_error(result);
   }
   if (!self.receive_op_.in_flight()) {
     self.stopping_ = false;
     if (self.may_arm() && (!self.disposed_ || self.lingering_)) self.arm_receive();
-  } else if (self.queued_ >= kQueuedMax && !self.stopping_) {
+  } else if (self.queued_ >= self.queued_max() && !self.stopping_) {
     self.stopping_ = true;
     self.receive_op_.cancel(self.reactor_.ring());
   }
@@ -280,7 +292,10 @@ void Transport::deliver(uint16_t buffer, uint32_t bytes) noexcept {
 void Transport::note_receive_error(int32_t result) noexcept {
   if (result == -ENOBUFS) {
     BufferPool& pool = reactor_.buffers();
-    if (pool.exhausted()) {
+    if (pool.exhausted() && direct_when_starved_ && !disposed_) {
+      direct_ = pollable_ = true;  // recv(2) will say what it is
+      if (end_watcher_ != nullptr) note_end(false);
+    } else if (pool.exhausted()) {
       pool.wait_for_buffer(parked_);
     } else {
       pool.widen();  // free ones were there, too few were offered; re-armed by the caller
@@ -299,15 +314,36 @@ void Transport::note_end(bool failed) noexcept {
   watcher(end_context_, failed);
 }
 
+// The kernel tells of a broken connection once. When it told a send, receivers only see an end,
+// which must not pass for the peer's: that could complete a body which lasts until the end.
+void Transport::note_send_error(int32_t result) noexcept {
+  // EPIPE: the peer's end came first, or the error was told before.
+  if (result >= 0 || result == -EPIPE || result == -ECANCELED || result == -EAGAIN ||
+      result == -EINTR) {
+    return;
+  }
+  send_failed_ = true;
+}
+
+void Transport::note_receive_end() noexcept {
+  if (!send_failed_) return note_end(false);
+  error_ = base::from_errno(ECONNRESET);
+  note_end(true);
+}
+
 void Transport::watch_end(EndWatcher watcher, void* context) noexcept {
   end_watcher_ = watcher;
   end_context_ = context;
   if (ended_ || failed()) note_end(failed());
 }
 
-void Transport::on_buffer(runtime::BufferWaiter& waiter) noexcept {
+bool Transport::on_buffer(runtime::BufferWaiter& waiter) noexcept {
   Transport& self = static_cast<Parked&>(waiter).transport;
-  if (!self.receive_op_.in_flight() && self.may_arm()) self.arm_receive();
+  // A full queue, direct mode, the end: whoever is next shall have the buffer.
+  if (self.receive_op_.in_flight() || !self.may_arm()) return false;
+  if (self.disposed_ && !self.lingering_) return false;
+  self.arm_receive();
+  return true;
 }
 
 // ---- waiting
@@ -326,19 +362,20 @@ void Transport::wait_for_read(std::coroutine_handle<> handle, uint64_t deadline_
 
 ReadEvent Transport::take_event() noexcept {
   read_deadline_ms_ = kNoDeadline;
+  // It was this wait's; whatever ends the wait, the next one must not find it.
+  const bool timed_out = timed_out_;
+  timed_out_ = false;
   if (interrupted_) {
     interrupted_ = false;
     return ReadEvent::kInterrupted;
   }
   if (has_data() || pollable_) {
     pollable_ = false;
-    timed_out_ = false;
     return ReadEvent::kData;
   }
   if (failed()) return ReadEvent::kError;
   if (ended_) return ReadEvent::kEnd;
-  WEIR_CHECK(timed_out_);
-  timed_out_ = false;
+  WEIR_CHECK(timed_out);
   return ReadEvent::kTimeout;
 }
 
@@ -398,8 +435,13 @@ Transport::QuiesceWait Transport::enter_direct_mode() noexcept {
 
 ssize_t Transport::recv_direct(void* out, size_t bytes) noexcept {
   WEIR_CHECK(direct_ && !has_data());
+  // The kernel tells of a reset once; whoever asks again is told "end", as if all had come.
+  if (failed()) return error_.os != 0 ? -error_.os : -EIO;
   const ssize_t result = runtime::sys::recv(fd_, out, bytes, 0);
-  if (result == 0) note_end(false);
+  if (result == 0) {
+    note_receive_end();
+    if (failed()) return -ECONNRESET;
+  }
   if (result < 0 && result != -EAGAIN && result != -EINTR) {
     error_ = base::from_errno(static_cast<int>(-result));
   }
@@ -409,7 +451,23 @@ ssize_t Transport::recv_direct(void* out, size_t bytes) noexcept {
 ssize_t Transport::send_direct(const void* data, size_t bytes) noexcept {
   WEIR_CHECK(sending_ == nullptr);
   const ssize_t result = runtime::sys::send(fd_, data, bytes, 0);
+  note_send_error(static_cast<int32_t>(std::min<ssize_t>(result, 0)));
   return result == -EINTR ? -EAGAIN : result;
+}
+
+ssize_t Transport::send_direct(iovec* pieces, unsigned count) noexcept {
+  WEIR_CHECK(sending_ == nullptr);
+  msghdr message{};
+  message.msg_iov = pieces;
+  message.msg_iovlen = count;
+  const ssize_t result = runtime::sys::sendmsg(fd_, &message, 0);
+  note_send_error(static_cast<int32_t>(std::min<ssize_t>(result, 0)));
+  return result == -EINTR ? -EAGAIN : result;
+}
+
+void Transport::watch_readable() noexcept {
+  WEIR_CHECK(direct_);
+  if (!receive_op_.in_flight() && !ended_ && !failed()) arm_poll();
 }
 
 // ---- sending
@@ -480,6 +538,7 @@ void SendOp::on_complete(runtime::Op& op, int32_t result, uint32_t) noexcept {
     if (!self.timed_out_ && !self.cancelled_) return self.submit();
     result = -ECANCELED;
   }
+  self.transport_.note_send_error(result);
   if (result == -ECANCELED && self.timed_out_) result = -ETIMEDOUT;
   self.error_ = result < 0 ? -result : 0;
   self.transport_.send_deadline_ms_ = Transport::kNoDeadline;

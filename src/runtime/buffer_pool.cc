@@ -87,12 +87,18 @@ void BufferPool::offer(uint16_t id) noexcept {
 }
 
 void BufferPool::replenish() noexcept {
-  if (offered_ >= target_ || free_.empty()) return;
-  while (offered_ < target_ && !free_.empty()) {
-    offer(free_.back());
-    free_.pop_back();
+  if (offered_ < target_ && !free_.empty()) {
+    while (offered_ < target_ && !free_.empty()) {
+      offer(free_.back());
+      free_.pop_back();
+    }
+    io_uring_smp_store_release(&kernel_ring_->tail, tail_);
   }
-  io_uring_smp_store_release(&kernel_ring_->tail, tail_);
+  // One that was woken may have met the end of its stream and taken nothing: the next one may.
+  for (uint32_t spare = offered_; spare > 0 && !waiters_.empty();) {
+    BufferWaiter* waiter = waiters_.pop_front();
+    if (waiter->on_buffer(*waiter)) --spare;
+  }
 }
 
 void BufferPool::widen() noexcept {
@@ -113,11 +119,7 @@ void BufferPool::release(uint16_t id) noexcept {
   WEIR_CHECK(id < meta_.size() && in_use_ > 0);
   --in_use_;
   free_.push_back(id);
-  if (!waiters_.empty()) {
-    replenish();
-    BufferWaiter* waiter = waiters_.pop_front();
-    waiter->on_buffer(*waiter);
-  }
+  if (!waiters_.empty()) replenish();
 }
 
 void BufferPool::wait_for_buffer(BufferWaiter& waiter) noexcept {

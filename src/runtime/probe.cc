@@ -84,13 +84,22 @@ void explain_refusal(int error, ProbeReport& report) {
       return;
     case EMFILE:
     case ENFILE:
-      report.cause = "io_uring_setup: no file descriptors left";
+      report.cause = "io_uring: no file descriptors left";
       report.cure = "raise RLIMIT_NOFILE (ulimit -n)";
       return;
     default:
       report.cause = std::string("io_uring_setup: ") + std::strerror(error);
       report.cure = "see docs/OPERATIONS.md, io_uring";
   }
+}
+
+// The probe needs a pair of sockets; without one it would blame the kernel.
+bool descriptors_left() {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return false;
+  ::close(pair[0]);
+  ::close(pair[1]);
+  return true;
 }
 
 class Probe {
@@ -211,6 +220,10 @@ ProbeReport probe_kernel() {
     report.cause = "provided buffer rings are refused (" +
                    std::string(std::strerror(pool.error().os)) + ") on kernel " + kernel_release();
     report.cure = "run weir on Linux 6.1 or newer";
+    return report;
+  }
+  if (!descriptors_left()) {
+    explain_refusal(EMFILE, report);
     return report;
   }
   Probe probe(**ring);

@@ -43,7 +43,8 @@ base::Result<std::unique_ptr<Reactor>> Reactor::open(const ReactorOptions& optio
   WEIR_TRY(reactor->ring_, Ring::open(options.ring));
   WEIR_TRY(reactor->buffers_, BufferPool::open(*reactor->ring_, options.buffers));
   reactor->receive_ = options.receive;
-  reactor->wake_fd_ = sys::wake_fd();
+  reactor->owns_wake_fd_ = options.wake_fd < 0;
+  reactor->wake_fd_ = reactor->owns_wake_fd_ ? sys::wake_fd() : options.wake_fd;
   if (reactor->wake_fd_ < 0) return base::fail(base::from_errno(-reactor->wake_fd_));
   reactor->arm_wake();
   set_current_reactor(reactor.get());
@@ -51,7 +52,7 @@ base::Result<std::unique_ptr<Reactor>> Reactor::open(const ReactorOptions& optio
 }
 
 Reactor::~Reactor() {
-  if (wake_fd_ >= 0) sys::close(wake_fd_);
+  if (owns_wake_fd_ && wake_fd_ >= 0) sys::close(wake_fd_);
   if (current == this) current = nullptr;
 }
 

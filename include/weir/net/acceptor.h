@@ -29,6 +29,7 @@ class Acceptor {
   void stop() noexcept;
   // Accepts what the kernel has queued up to now: closing the listener would reset it.
   void take_backlog() noexcept;
+  [[nodiscard]] bool stopping() const noexcept { return stopping_; }
   [[nodiscard]] bool stopped() const noexcept { return stopping_ && !op_.in_flight(); }
   [[nodiscard]] int fd() const noexcept { return fd_; }
   [[nodiscard]] uint64_t accepted() const noexcept { return accepted_; }

@@ -25,6 +25,11 @@ base::Result<int> open_listener(const base::SocketAddress& address, const Listen
 // The address a socket is bound to (the port that port 0 became).
 base::Result<base::SocketAddress> bound_address(int fd);
 
+// The first step of closing a listener: no new connection begins (its SYN is dropped; on a Unix
+// socket it is refused), those that have begun still come to accept(2). Closing at once would reset
+// a client that has connected and has perhaps sent its request.
+void refuse_new_connections(int fd) noexcept;
+
 // Same client address -> same socket of the SO_REUSEPORT group, by a classic BPF program attached
 // through any one of its `sockets` members (socket(7), SO_ATTACH_REUSEPORT_CBPF). The index that
 // the program returns is the order in which the sockets were bound.

@@ -103,6 +103,11 @@ class Transport {
   void interrupt() noexcept;
   void clear_interrupt() noexcept { interrupted_ = false; }
 
+  // When the pool is used up, go to direct mode by itself instead of waiting for a buffer. For a
+  // reader that copes with that at any readable(): what waits for an origin holds buffers, so an
+  // origin that waited for a buffer could wait for itself.
+  void set_direct_when_starved() noexcept { direct_when_starved_ = true; }
+
   // Told when the peer ends or fails while nobody reads (the client that leaves while we wait for
   // an origin). Called at most once per set.
   using EndWatcher = void (*)(void* context, bool failed) noexcept;
@@ -127,6 +132,9 @@ class Transport {
   ssize_t recv_direct(void* out, size_t bytes) noexcept;
   // Straight to the socket; -EAGAIN: use send() for the rest. Only while no send() is under way.
   ssize_t send_direct(const void* data, size_t bytes) noexcept;
+  ssize_t send_direct(iovec* pieces, unsigned count) noexcept;
+  // Direct mode without a reader (an idle connection): whatever becomes readable counts as the end.
+  void watch_readable() noexcept;
 
   // ---- sending
   // co_await send(iov, count, timeout_ms): all of it, or an error. Each time the peer takes some,
@@ -140,6 +148,7 @@ class Transport {
   // nothing.
   void cancel_sends() noexcept;
   void shutdown_write() noexcept;
+  [[nodiscard]] bool sending() const noexcept { return sending_ != nullptr; }
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
   [[nodiscard]] runtime::Reactor& reactor() noexcept { return reactor_; }
@@ -162,7 +171,7 @@ class Transport {
   };
 
   static void on_receive(runtime::Op& op, int32_t result, uint32_t flags) noexcept;
-  static void on_buffer(runtime::BufferWaiter& waiter) noexcept;
+  static bool on_buffer(runtime::BufferWaiter& waiter) noexcept;
   static void on_deadline(runtime::Timer& timer) noexcept;
 
   [[nodiscard]] bool has_event() const noexcept;
@@ -173,9 +182,12 @@ class Transport {
   void deliver(uint16_t buffer, uint32_t bytes) noexcept;
   void note_receive_error(int32_t result) noexcept;
   void note_end(bool failed) noexcept;
+  void note_receive_end() noexcept;
+  void note_send_error(int32_t result) noexcept;
   void arm_receive() noexcept;
   void arm_poll() noexcept;
   [[nodiscard]] bool may_arm() const noexcept;
+  [[nodiscard]] uint16_t queued_max() const noexcept;
   void watch_deadline(uint64_t deadline_ms) noexcept;
   void drop_queue() noexcept;
   void close_if_done() noexcept;
@@ -184,18 +196,20 @@ class Transport {
   int fd_;
   uint16_t head_ = runtime::BufferPool::kNone;
   uint16_t tail_ = runtime::BufferPool::kNone;
-  uint8_t queued_ = 0;          // buffers in the queue
+  uint16_t queued_ = 0;         // buffers in the queue; one batch may bring many more than allowed
   bool receiving_ : 1 = false;  // start_receiving() was called
   bool ended_ : 1 = false;
   bool interrupted_ : 1 = false;
   bool timed_out_ : 1 = false;
   bool direct_ : 1 = false;
+  bool direct_when_starved_ : 1 = false;
   bool polling_ : 1 = false;   // direct mode: the op in flight is a poll
   bool pollable_ : 1 = false;  // direct mode: poll said that recv is worth a try
   bool stopping_ : 1 = false;  // a cancel of the receive is under way
   bool disposed_ : 1 = false;
   bool lingering_ : 1 = false;
   bool sends_cancelled_ : 1 = false;
+  bool send_failed_ : 1 = false;  // the connection broke, and a send was told
   base::Error error_;
   std::coroutine_handle<> reader_;
   std::coroutine_handle<> quiescer_;

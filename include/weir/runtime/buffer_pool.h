@@ -29,10 +29,11 @@ struct BufferPoolOptions {
   bool huge_pages = false;
 };
 
-// Someone who could not arm a receive for want of a buffer. on_buffer is called once, later.
+// Someone who could not arm a receive for want of a buffer. on_buffer is called once, later; false
+// means that the buffer is of no use there any more, and the next in the queue is asked.
 class BufferWaiter : public base::ListNode {
  public:
-  using Handler = void (*)(BufferWaiter& waiter) noexcept;
+  using Handler = bool (*)(BufferWaiter& waiter) noexcept;
   explicit BufferWaiter(Handler handler) noexcept : on_buffer(handler) {}
   Handler on_buffer;
 };
@@ -62,6 +63,9 @@ class BufferPool {
   [[nodiscard]] uint32_t in_use() const noexcept { return in_use_; }
   [[nodiscard]] bool huge() const noexcept { return huge_; }
   [[nodiscard]] bool exhausted() const noexcept { return free_.empty() && offered_ == 0; }
+  // Less than a quarter is left. What can do with heap memory or less buffers does, so that what is
+  // held for long (heads of requests that wait, long streams) never uses up what receives need.
+  [[nodiscard]] bool scarce() const noexcept { return free_.size() + offered_ < meta_.size() / 4; }
 
   // The buffer that a completion carries (flags has IORING_CQE_F_BUFFER); the caller holds it now.
   uint16_t take_completed(uint32_t cqe_flags) noexcept;

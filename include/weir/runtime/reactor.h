@@ -24,6 +24,9 @@ struct ReactorOptions {
   RingOptions ring;
   BufferPoolOptions buffers;
   ReceiveStrategy receive = ReceiveStrategy::kMultishot;
+  // A descriptor of sys::wake_fd() that outlives the reactor, for wakers that may be late; -1: the
+  // reactor makes its own.
+  int wake_fd = -1;
 };
 
 class Reactor {
@@ -91,6 +94,7 @@ class Reactor {
   std::vector<std::coroutine_handle<>> next_turn_;
   uint64_t turns_ = 0;
   int wake_fd_ = -1;
+  bool owns_wake_fd_ = false;
   uint64_t wake_count_ = 0;
   bool stopping_ = false;
   struct WakeOp : Op {
