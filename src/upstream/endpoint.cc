@@ -12,7 +12,8 @@ using net::Transport;
 
 // An acquire that waits for its turn; lives in the frame of acquire().
 struct AcquireHandle::Waiter : base::ListNode {
-  explicit Waiter(runtime::Reactor& owner) noexcept : reactor(owner), timer(*this) {}
+  Waiter(runtime::Reactor& owner, bool only_fresh) noexcept
+      : reactor(owner), fresh(only_fresh), timer(*this) {}
   ~Waiter() {
     reactor.timers().disarm(timer);
     unlink();
@@ -37,8 +38,10 @@ struct AcquireHandle::Waiter : base::ListNode {
     Waiter& waiter;
   };
   runtime::Reactor& reactor;
+  const bool fresh;  // an idle connection is of no use to it
   std::coroutine_handle<> handle;
   bool woken = false;
+  bool granted = false;  // it was woken for a place, which is counted in granted_
   bool timed_out = false;
   bool cancelled = false;
   Deadline timer;
@@ -66,12 +69,23 @@ Endpoint::~Endpoint() {
   WEIR_CHECK(leased_ == 0 && connecting_ == 0);
 }
 
-void Endpoint::set_limits(const EndpointLimits& limits) noexcept { limits_ = limits; }
+void Endpoint::set_address(const base::SocketAddress& address) noexcept {
+  if (address == address_) return;
+  address_ = address;
+  address_since_ms_ = reactor_.now_ms();
+  close_idle();
+}
+
+void Endpoint::set_limits(const EndpointLimits& limits) noexcept {
+  limits_ = limits;
+  grant_places();
+}
 
 bool Endpoint::still_good(const Connection& connection) const noexcept {
   const Transport& transport = *connection.transport;
   // Bytes on an idle connection answer nothing: the framing of that origin is not to be trusted.
   if (transport.ended() || transport.failed() || transport.has_data()) return false;
+  if (connection.created_ms < address_since_ms_) return false;  // the name leads elsewhere now
   return limits_.lifetime_ms == 0 ||
          reactor_.now_ms() - connection.created_ms < limits_.lifetime_ms;
 }
@@ -94,30 +108,45 @@ std::unique_ptr<Connection> Endpoint::try_idle() noexcept {
 runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::acquire(AcquireHandle& handle,
                                                                      bool fresh) {
   const uint64_t deadline_ms = reactor_.now_ms() + limits_.connect_timeout_ms;
+  bool waited = false;
+  bool granted = false;
   while (true) {
     if (!fresh) {
-      if (auto connection = try_idle()) co_return connection;
+      if (auto connection = try_idle()) {
+        if (granted) pass_place_on();
+        co_return connection;
+      }
     }
-    if (connecting_ < limits_.connecting_max) break;
-    if (waiting_ >= kWaitersMax) co_return fail(Errc::kLimit);
-    ++counters_.waits;
-    AcquireHandle::Waiter waiter(reactor_);
-    waiters_.push_back(waiter);
+    if (granted) --granted_;
+    if (granted || connecting_ + granted_ < limits_.connecting_max) break;
+    AcquireHandle::Waiter waiter(reactor_, fresh);
+    if (waited) {
+      // Somebody was quicker to the idle connection; those who came later stay behind all the same.
+      waiters_.push_front(waiter);
+    } else {
+      if (waiting_ >= kWaitersMax) co_return fail(Errc::kLimit);
+      ++counters_.waits;
+      waiters_.push_back(waiter);
+    }
+    waited = true;
     ++waiting_;
     handle.waiter_ = &waiter;
     reactor_.timers().arm(waiter.timer, deadline_ms);
     co_await waiter;
     handle.waiter_ = nullptr;
     --waiting_;
+    granted = waiter.granted;
     if (waiter.cancelled) {
-      wake_one_waiter();  // it may have been woken for a place that it does not take
+      // What it was woken for is another's.
+      if (granted) pass_place_on();
+      if (idle_count_ > 0) wake_for_idle();
       co_return fail(Errc::kCancelled);
     }
     if (waiter.timed_out) co_return fail(Errc::kTimedOut);
   }
   const uint64_t now_ms = reactor_.now_ms();
   if (now_ms >= deadline_ms) {
-    wake_one_waiter();
+    grant_places();
     co_return fail(Errc::kTimedOut);
   }
   co_return co_await open(handle, static_cast<uint32_t>(deadline_ms - now_ms));
@@ -129,19 +158,41 @@ runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::open(AcquireHandle&
   ++counters_.connects;
   auto fd = co_await net::connect(reactor_, address_, timeout_ms, &handle.connect_);
   --connecting_;
-  wake_one_waiter();
+  grant_places();
   if (!fd) {
     ++counters_.connect_failures;
     co_return std::unexpected(fd.error());
   }
   auto transport = std::make_unique<Transport>(reactor_, *fd);
+  transport->set_direct_when_starved();
   transport->start_receiving();
   ++leased_;
   co_return std::make_unique<Connection>(*this, std::move(transport), reactor_.now_ms());
 }
 
-void Endpoint::wake_one_waiter() noexcept {
-  if (!waiters_.empty()) waiters_.front().wake();
+// A free place belongs to who waits longest from this moment on: nobody who comes before that one
+// is resumed can take it.
+void Endpoint::grant_places() noexcept {
+  while (!waiters_.empty() && connecting_ + granted_ < limits_.connecting_max) {
+    AcquireHandle::Waiter& first = waiters_.front();
+    ++granted_;
+    first.granted = true;
+    first.wake();
+  }
+}
+
+void Endpoint::pass_place_on() noexcept {
+  --granted_;
+  grant_places();
+}
+
+// For an idle connection: the first who can use one.
+void Endpoint::wake_for_idle() noexcept {
+  AcquireHandle::Waiter* first = nullptr;
+  waiters_.for_each([&](AcquireHandle::Waiter& waiter) {
+    if (first == nullptr && !waiter.fresh) first = &waiter;
+  });
+  if (first != nullptr) first->wake();
 }
 
 void Endpoint::release(std::unique_ptr<Connection> connection) noexcept {
@@ -156,19 +207,18 @@ void Endpoint::release(std::unique_ptr<Connection> connection) noexcept {
   Connection* kept = connection.release();
   kept->idle_since_ms = reactor_.now_ms();
   idle_.push_front(*kept);
-  if (kept->transport->direct_mode()) kept->transport->start_receiving();
+  if (kept->transport->direct_mode()) kept->transport->watch_readable();
   kept->transport->watch_end(&Endpoint::on_idle_end, kept);
   if (!idle_timer_.armed()) {
     reactor_.timers().arm(idle_timer_, reactor_.now_ms() + limits_.idle_timeout_ms);
   }
-  wake_one_waiter();
+  wake_for_idle();
 }
 
-void Endpoint::discard(std::unique_ptr<Connection> connection) noexcept {
+void Endpoint::discard(std::unique_ptr<Connection> connection, Linger linger) noexcept {
   Endpoint& endpoint = connection->endpoint;
   --endpoint.leased_;
-  Transport::dispose(std::move(connection->transport), Linger::kNo);
-  endpoint.wake_one_waiter();
+  Transport::dispose(std::move(connection->transport), linger);
 }
 
 void Endpoint::drop_idle(Connection& connection) noexcept {

@@ -51,10 +51,11 @@ void Registry::adopt(const route::Snapshot& snapshot) {
     }
     state = std::move(next);
   }
-  sweep();
+  sweep_due_ = true;
 }
 
 void Registry::sweep() {
+  sweep_due_ = false;
   for (size_t id = 0; id < endpoints_.size(); ++id) {
     if (!endpoints_[id] || named_[id]) continue;
     endpoints_[id]->close_idle();

@@ -73,7 +73,8 @@ class Endpoint {
   ~Endpoint();  // nothing leased, nobody waiting
 
   void set_limits(const EndpointLimits& limits) noexcept;
-  void set_address(const base::SocketAddress& address) noexcept { address_ = address; }
+  // Connections to another address than this are not used again.
+  void set_address(const base::SocketAddress& address) noexcept;
 
   // An idle connection that is still good, or null. The most recently used first.
   std::unique_ptr<Connection> try_idle() noexcept;
@@ -85,7 +86,11 @@ class Endpoint {
   // Gives a connection back after an exchange that ended cleanly; it is kept if there is room.
   void release(std::unique_ptr<Connection> connection) noexcept;
   // Ends it.
-  static void discard(std::unique_ptr<Connection> connection) noexcept;
+  static void discard(std::unique_ptr<Connection> connection,
+                      net::Linger linger = net::Linger::kNo) noexcept;
+  // Keeps the endpoint itself (its names are logged when its connection is long given back).
+  void hold() noexcept { ++held_; }
+  void let_go() noexcept { --held_; }
   // Ends all idle ones (shutdown, or the endpoint left the configuration).
   void close_idle() noexcept;
 
@@ -94,7 +99,7 @@ class Endpoint {
   [[nodiscard]] uint32_t idle() const noexcept { return idle_count_; }
   [[nodiscard]] uint32_t leased() const noexcept { return leased_; }
   [[nodiscard]] bool unused() const noexcept {
-    return idle_count_ == 0 && leased_ == 0 && connecting_ == 0 && waiters_.empty();
+    return idle_count_ == 0 && leased_ == 0 && connecting_ == 0 && waiting_ == 0 && held_ == 0;
   }
   [[nodiscard]] const EndpointCounters& counters() const noexcept { return counters_; }
 
@@ -109,7 +114,9 @@ class Endpoint {
   static void on_idle_end(void* context, bool failed) noexcept;
   [[nodiscard]] bool still_good(const Connection& connection) const noexcept;
   void drop_idle(Connection& connection) noexcept;
-  void wake_one_waiter() noexcept;
+  void grant_places() noexcept;
+  void pass_place_on() noexcept;
+  void wake_for_idle() noexcept;
   runtime::Task<base::Result<std::unique_ptr<Connection>>> open(AcquireHandle& handle,
                                                                 uint32_t timeout_ms);
 
@@ -117,12 +124,15 @@ class Endpoint {
   std::string upstream_name_;
   std::string address_text_;
   base::SocketAddress address_;
+  uint64_t address_since_ms_ = 0;
   EndpointLimits limits_;
   base::IntrusiveList<Connection> idle_;  // most recently used first
   uint32_t idle_count_ = 0;
   uint32_t leased_ = 0;
   uint32_t connecting_ = 0;
   uint32_t waiting_ = 0;
+  uint32_t granted_ = 0;  // places that belong to waiters who were woken and not resumed yet
+  uint32_t held_ = 0;
   base::IntrusiveList<AcquireHandle::Waiter> waiters_;
   IdleTimer idle_timer_;
   EndpointCounters counters_;

@@ -20,8 +20,13 @@ class Registry {
   Registry(runtime::Reactor& reactor, uint32_t cores) noexcept : reactor_(reactor), cores_(cores) {}
   ~Registry();
 
-  // Takes over the upstreams of a new snapshot; called when the core picks it up.
+  // Takes over the upstreams of a new snapshot; called when the core picks it up. What it does not
+  // name stays: a request may be pinned to an older one and not have chosen its server yet.
   void adopt(const route::Snapshot& snapshot);
+  // Drops the endpoints that the newest snapshot does not name, except those in use (the sweep
+  // after the next adopt() takes them). For when nothing is pinned to an older snapshot any more.
+  void sweep();
+  [[nodiscard]] bool sweep_due() const noexcept { return sweep_due_; }
   // The balancing state of the upstream at `index` of the adopted snapshot's successor-or-self: ids
   // are stable, so a request pinned to an older snapshot passes its own spec.
   std::span<Candidate> candidates(const route::UpstreamSpec& spec) noexcept;
@@ -34,10 +39,10 @@ class Registry {
 
  private:
   Endpoint* endpoint_for(const route::UpstreamSpec& spec, const route::ServerSpec& server);
-  void sweep();
 
   runtime::Reactor& reactor_;
   uint32_t cores_;
+  bool sweep_due_ = false;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by endpoint id; null where unused
   std::vector<bool> named_;                           // by endpoint id: in the newest snapshot
   std::vector<std::vector<Candidate>> balancing_;     // by upstream id
