@@ -208,15 +208,14 @@ size_t FieldTable::count(std::string_view name) const noexcept {
   return found;
 }
 
-bool connection_nominates(const FieldTable& fields, std::string_view name) noexcept {
-  if (classify_field(name) != KnownField::kOther || !fields.has(KnownField::kConnection)) {
-    return false;
-  }
+bool connection_nominates(const FieldTable& fields) noexcept {
+  if (!fields.has(KnownField::kConnection)) return false;
   for (const Field& field : fields) {
     if (field.known != KnownField::kConnection) continue;
-    const bool absent = for_each_element(
-        field.value, [&](std::string_view option) { return !equals_ignore_case(option, name); });
-    if (!absent) return true;
+    const bool none = for_each_element(field.value, [](std::string_view option) noexcept {
+      return classify_field(option) != KnownField::kOther || equals_ignore_case(option, "close");
+    });
+    if (!none) return true;
   }
   return false;
 }

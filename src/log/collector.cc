@@ -93,6 +93,7 @@ void Collector::add(Channel& channel, Logger& logger, uint16_t core) {
 size_t Collector::collect() {
   if (!error_sink_) return 0;  // not configured: records wait in their channels
   size_t records = 0;
+  const uint64_t written_before = bytes_written_now();
   for (const Source& source : sources_) records += drain(*source.channel);
   report_drops();
   if (access_sink_) {
@@ -102,7 +103,16 @@ size_t Collector::collect() {
   error_sink_->flush();
   report_error_sink();
   error_sink_->flush();
+  const bool pending =
+      error_sink_->pending() != 0 || (access_sink_ && access_sink_->pending() != 0);
+  behind_ = pending && bytes_written_now() != written_before;
   return records;
+}
+
+uint64_t Collector::bytes_written_now() const noexcept {
+  uint64_t bytes = error_sink_->counters().bytes_written;
+  if (access_sink_) bytes += access_sink_->counters().bytes_written;
+  return bytes;
 }
 
 size_t Collector::drain(Channel& channel) {

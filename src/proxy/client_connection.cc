@@ -1,5 +1,7 @@
 #include "client_connection.h"
 
+#include <algorithm>
+
 #include <weir/net/listen.h>
 #include <weir/runtime/sys.h>
 
@@ -54,8 +56,12 @@ namespace {
 // ones the keep-alive time; both start now.
 uint64_t wait_deadline(const ClientConnection& connection) noexcept {
   const Settings& settings = connection.worker.generations.current().settings;
-  const uint32_t timeout =
+  uint64_t timeout =
       connection.requests == 0 ? settings.header_timeout_ms : settings.keepalive_timeout_ms;
+  // A response whose head had promised to keep the connection has ended after the drain began:
+  // those that were idle then are closed by a timer, this one by itself.
+  const Worker& worker = connection.worker;
+  if (worker.draining()) timeout = std::min(timeout, worker.drain_grace_ms());
   return connection.worker.reactor.now_ms() + timeout;
 }
 
@@ -64,6 +70,7 @@ uint64_t wait_deadline(const ClientConnection& connection) noexcept {
 runtime::Task<> serve_connection(std::unique_ptr<ClientConnection> connection) {
   Worker& worker = connection->worker;
   connection->transport->start_receiving();
+  const uint64_t opened_ms = worker.reactor.now_ms();
   After after = After::kKeepAlive;
   while (after == After::kKeepAlive) {
     const uint64_t deadline = wait_deadline(*connection);
@@ -74,17 +81,17 @@ runtime::Task<> serve_connection(std::unique_ptr<ClientConnection> connection) {
       after = drained || event == ReadEvent::kTimeout ? After::kLinger : After::kClose;
       break;
     }
+    // Not the deadline above: a drain shortens the wait for a request, not the request.
     const uint64_t head_deadline =
-        connection->requests == 0
-            ? deadline
-            : worker.reactor.now_ms() + worker.generations.current().settings.header_timeout_ms;
+        (connection->requests == 0 ? opened_ms : worker.reactor.now_ms()) +
+        worker.generations.current().settings.header_timeout_ms;
     ++connection->requests;
     auto exchange = worker.take_exchange();
     connection->exchange = exchange.get();
     after = co_await exchange->serve(*connection, head_deadline);
     connection->exchange = nullptr;
     worker.give_back(std::move(exchange));
-    if (connection->cancelled) after = After::kClose;
+    if (connection->cancelled && after != After::kReset) after = After::kClose;
   }
   const Linger linger = after == After::kLinger  ? Linger::kYes
                         : after == After::kReset ? Linger::kReset

@@ -30,6 +30,15 @@ bool find_field(const void* context, std::string_view name, uint32_t& cursor,
   return false;
 }
 
+constexpr std::string_view kAllow = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+
+// RFC 9110 7.6.2: such a request must not be passed on; TRACE, the other one, never is.
+bool max_forwards_reached(const http::RequestHead& request) noexcept {
+  if (request.method != Method::kOptions) return false;
+  const auto* hops = request.fields.find(http::KnownField::kMaxForwards);
+  return hops != nullptr && base::parse_decimal(hops->value) == uint64_t{0};
+}
+
 }  // namespace
 
 Task<> Exchange::dispatch() {
@@ -66,7 +75,11 @@ Task<> Exchange::dispatch() {
   if (request_.framing == http::BodyFraming::kLength && request_.content_length > body_bytes_max_) {
     co_return co_await reply(413, log::Reason::kTooLarge);
   }
-  if (route->kind == route::ActionKind::kProxy) co_return co_await proxy(*route);
+  if (route->kind == route::ActionKind::kProxy) {
+    if (!max_forwards_reached(request_)) co_return co_await proxy(*route);
+    co_await settle_request_body();
+    co_return co_await send_reply(204, kAllow, {});
+  }
   if (route->kind == route::ActionKind::kRespond) co_return co_await respond_locally(*route);
   std::string location = "Location: ";
   if (!route::expand_location(*route, view, location)) {
@@ -100,7 +113,8 @@ Task<> Exchange::settle_request_body() {
               .read_timeout_ms = pin_->settings.body_timeout_ms,
               .send_timeout_ms = 0,
               .bytes_max = std::min<uint64_t>(body_bytes_max_, kDiscardBytesMax)};
-  if (co_await relay_body(relay) != RelayEnd::kComplete) keep_alive_ = false;
+  const RelayEnd end = co_await relay_body(relay);
+  if (end != RelayEnd::kComplete || relay.lost_input) keep_alive_ = false;
   if (client_->transport->direct_mode()) client_->transport->start_receiving();
 }
 
@@ -161,7 +175,7 @@ Task<> Exchange::send_reply(uint16_t status, std::string_view field_lines, std::
     co_return;
   }
   broken_ = true;
-  if (record_.reason == log::Reason::kNone) {
+  if (record_.reason == log::Reason::kNone && cancelled_ == log::Reason::kNone) {
     const bool slow = sent.error().code == base::Errc::kTimedOut;
     record_.reason = slow ? log::Reason::kClientTimeout : log::Reason::kClientGone;
   }

@@ -81,7 +81,12 @@ class Exchange {
   runtime::Task<bool> pass_interim();
   runtime::Task<Attempt> answer();
   runtime::Task<bool> send_response(bool chunked);
-  runtime::Task<bool> relay_response(bool chunked);
+  runtime::Task<bool> send_from_scratch();
+  runtime::Task<bool> relay_response(bool chunked, std::string_view head, std::string_view input);
+  void consume_response_head() noexcept;
+  void put_scratch_aside();
+  void release_origin() noexcept;
+  void give_back_origin() noexcept;
   void client_failed(bool timed_out) noexcept;
 
   // finish.cc
@@ -111,6 +116,7 @@ class Exchange {
   uint16_t request_error_status_ = 0;
 
   // Upstream.
+  uint32_t body_timeout_ms_ = 0;  // of the client; the relay may start after the pin was dropped
   uint32_t read_timeout_ms_ = 0;
   uint32_t response_timeout_ms_ = 0;
   uint32_t origin_send_timeout_ms_ = 0;
@@ -123,7 +129,11 @@ class Exchange {
   BodyReader response_body_;
   std::string response_text_;       // a response head that came in pieces
   size_t response_head_bytes_ = 0;  // of it in the origin's front buffer
-  bool response_seen_ = false;      // a byte of the response was received
+  // In direct mode: what was received into the core's scratch and not used yet. Never kept across a
+  // suspension: the scratch is everybody's.
+  std::string_view scratch_input_;
+  std::string scratch_aside_;   // where it is copied to before one
+  bool response_seen_ = false;  // a byte of the response was received
   bool origin_reusable_ = false;
   base::Error upstream_error_{};
   bool expects_ = false;  // the client still waits for 100 (Continue)
@@ -133,6 +143,7 @@ class Exchange {
   bool answered_ = false;  // the final head was (at least partly) sent
   bool broken_ = false;    // the response cannot be completed: the connection must end
   bool keep_alive_ = false;
+  bool keep_trailers_ = true;     // of the response
   bool close_delimited_ = false;  // the client finds the end of the body by our close
 
   // Cancellation.
@@ -140,7 +151,9 @@ class Exchange {
   struct GraceTimer : runtime::Timer {
     GraceTimer() noexcept : Timer(&Exchange::on_grace_over) {}
     Exchange* exchange = nullptr;
+    uint64_t body_bytes = 0;  // of the response, when the timer was armed
   };
+  void arm_grace() noexcept;
   static void on_grace_over(runtime::Timer& timer) noexcept;
   static void on_client_end(void* context, bool failed) noexcept;
   GraceTimer grace_;
@@ -149,6 +162,7 @@ class Exchange {
   log::AccessRecord record_;
   uint64_t start_ns_ = 0;
   uint64_t upstream_start_ns_ = 0;
+  uint64_t request_end_ms_ = 0;  // when the request was sent to its end (or that was given up)
 };
 
 }  // namespace weir::proxy

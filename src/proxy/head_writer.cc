@@ -1,5 +1,6 @@
 #include "head_writer.h"
 
+#include <weir/base/text.h>
 #include <weir/http/h1/writer.h>
 
 namespace weir::proxy {
@@ -101,6 +102,13 @@ void write_request_head(ByteWriter& out, const http::RequestHead& request,
   for (const Field& field : request.fields) {
     if (field.hop_by_hop) continue;
     if (field.known != KnownField::kOther && replaced_in_request(field, facts)) continue;
+    if (field.known == KnownField::kMaxForwards && request.method == http::Method::kOptions) {
+      // RFC 9110 7.6.2; what is no number is left to the origin.
+      if (const auto hops = base::parse_decimal(field.value); hops && *hops > 0) {
+        append_field(out, field.name, *hops - 1);
+        continue;
+      }
+    }
     append_field(out, field.name, field.value);
   }
   if (chunked) {

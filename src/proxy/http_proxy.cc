@@ -1,6 +1,7 @@
 // Exchange, third part: the origin. Lease a connection, send the request, read the answer, and
 // decide what a failure means.
 #include <algorithm>
+#include <array>
 
 #include <weir/http/h1/chunked.h>
 
@@ -51,6 +52,16 @@ log::Reason reason_for(Error error) noexcept {
   }
 }
 
+// Bits for the candidates that were tried; places change when a reload comes in between.
+uint64_t marks_of(std::span<const upstream::Candidate> candidates,
+                  std::span<const Endpoint* const> tried) noexcept {
+  uint64_t marks = 0;
+  for (size_t i = 0; i < std::min<size_t>(candidates.size(), 64); ++i) {
+    if (std::ranges::find(tried, candidates[i].endpoint) != tried.end()) marks |= uint64_t{1} << i;
+  }
+  return marks;
+}
+
 // RFC 9110 9.2.2. Unknown methods are not assumed to be.
 bool idempotent(Method method) noexcept {
   return method == Method::kGet || method == Method::kHead || method == Method::kPut ||
@@ -62,9 +73,7 @@ bool idempotent(Method method) noexcept {
 // ---- the client leaves
 
 void Exchange::watch_client() noexcept {
-  if (!answered_ && request_body_.complete()) {
-    client_->transport->watch_end(&Exchange::on_client_end, this);
-  }
+  if (request_body_.complete()) client_->transport->watch_end(&Exchange::on_client_end, this);
 }
 
 void Exchange::unwatch_client() noexcept {
@@ -76,12 +85,23 @@ void Exchange::on_client_end(void* context, bool failed) noexcept {
   auto* self = static_cast<Exchange*>(context);
   if (failed) return self->cancel(log::Reason::kClientGone);
   // A FIN may be a client that only closed its sending side: it gets a moment for the answer.
-  runtime::Reactor& reactor = self->worker_->reactor;
-  reactor.timers().arm(self->grace_, reactor.now_ms() + self->pin_->settings.half_close_grace_ms);
+  self->arm_grace();
+}
+
+void Exchange::arm_grace() noexcept {
+  const Settings& settings = worker_->generations.current().settings;
+  grace_.body_bytes = response_body_.content_bytes();
+  worker_->reactor.timers().arm(grace_, worker_->reactor.now_ms() + settings.half_close_grace_ms);
 }
 
 void Exchange::on_grace_over(runtime::Timer& timer) noexcept {
-  static_cast<GraceTimer&>(timer).exchange->cancel(log::Reason::kClientGone);
+  Exchange& self = *static_cast<GraceTimer&>(timer).exchange;
+  // An answer that has begun may take its time as long as it moves.
+  const bool moves = self.client_->transport->sending() ||
+                     self.response_body_.content_bytes() != self.grace_.body_bytes;
+  const bool grace = self.worker_->generations.current().settings.half_close_grace_ms != 0;
+  if (self.answered_ && moves && grace) return self.arm_grace();
+  self.cancel(log::Reason::kClientGone);
 }
 
 void Exchange::cancel(log::Reason reason) noexcept {
@@ -109,6 +129,7 @@ void Exchange::prepare_request(const route::Route& route, const route::UpstreamS
   response_timeout_ms_ = spec.response_timeout_ms;
   origin_send_timeout_ms_ = spec.send_timeout_ms;
   const Settings& settings = pin_->settings;
+  body_timeout_ms_ = settings.body_timeout_ms;
   client_->know_peer();
   const bool trusted = !client_->peer_is_unix &&
                        std::ranges::any_of(settings.trusted_proxies, [&](const base::Cidr& block) {
@@ -122,7 +143,10 @@ void Exchange::prepare_request(const route::Route& route, const route::UpstreamS
   std::string_view host = spec.host_header;
   if (host.empty()) host = request_.authority;
   // Only HTTP/1.0 may lack a Host.
-  if (host.empty()) host = spec.servers.front().address_text;
+  if (host.empty()) {
+    const route::ServerSpec& server = spec.servers.front();
+    host = server.address.is_unix() ? std::string_view("localhost") : server.address_text;
+  }
   const bool chunked = request_.framing == BodyFraming::kChunked;
   const route::Rewrite path = route::rewrite_path(route, path_);
   request_out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
@@ -134,7 +158,7 @@ Task<> Exchange::proxy(const route::Route& route) {
   const route::UpstreamSpec& spec = pin_->routes->upstream(route.upstream);
   upstream_start_ns_ = worker_->reactor.now_ns();
   prepare_request(route, spec);
-  uint64_t tried = 0;
+  std::array<const Endpoint*, kServersTriedMax> tried{};
   unsigned servers = 0;
   bool fresh = false;
   Endpoint* endpoint = nullptr;
@@ -142,13 +166,17 @@ Task<> Exchange::proxy(const route::Route& route) {
     if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
     if (endpoint == nullptr) {
       const auto candidates = worker_->upstreams.candidates(spec);
-      const int chosen = upstream::choose_round_robin(candidates, tried);
+      const int chosen =
+          upstream::choose_round_robin(candidates, marks_of(candidates, {tried.data(), servers}));
       if (chosen < 0) co_return co_await answer_failure(servers == 0);
-      if (chosen < 64) tried |= uint64_t{1} << chosen;
       endpoint = candidates[static_cast<size_t>(chosen)].endpoint;
-      ++servers;
+      tried[servers++] = endpoint;
     }
-    endpoint_ = endpoint;
+    if (endpoint_ != endpoint) {
+      if (endpoint_ != nullptr) endpoint_->let_go();
+      endpoint_ = endpoint;
+      endpoint_->hold();
+    }
     record_.tries = static_cast<uint8_t>(std::min<unsigned>(record_.tries + 1u, 255));
     std::unique_ptr<Connection> connection = fresh ? nullptr : endpoint->try_idle();
     if (!connection) {
@@ -168,6 +196,10 @@ Task<> Exchange::proxy(const route::Route& route) {
         continue;
       }
       connection = std::move(*leased);
+      if (cancelled_ != log::Reason::kNone) {  // while the connect won the race
+        Endpoint::discard(std::move(connection));
+        co_return co_await answer_failure(false);
+      }
     }
     const Attempt outcome = co_await attempt(std::move(connection));
     if (outcome == Attempt::kDone) co_return;
@@ -187,9 +219,7 @@ Task<> Exchange::answer_failure(bool no_server) {
   if (cancelled_ != log::Reason::kNone) {
     broken_ = true;
     record_.reason = cancelled_;
-    record_.status = kStatusClientGone;
-    if (cancelled_ == log::Reason::kClientGone) co_return;
-    record_.status = 503;
+    record_.status = cancelled_ == log::Reason::kShutdown ? 503 : kStatusClientGone;
     co_return;
   }
   if (request_error_status_ != 0) {
@@ -211,21 +241,29 @@ Task<Exchange::Attempt> Exchange::attempt(std::unique_ptr<Connection> leased) {
   origin_ = std::move(leased);
   response_seen_ = origin_reusable_ = false;
   response_text_.clear();
+  scratch_input_ = {};  // of an attempt that ended in the middle of a head
   request_relay_end_ = RelayEnd::kComplete;
   record_.upstream_reused = origin_->exchanges > 0;
   Transport& origin = *origin_->transport;
   Attempt result = Attempt::kFailed;
   const auto sent = co_await send_request(origin);
+  request_end_ms_ = worker_->reactor.now_ms();
   if (!sent && !origin.has_data()) {
     // An origin that closes without a word; if it said something first, that is read below.
     upstream_error_ = sent.error();
     result = may_retry_stale() ? Attempt::kRetryFresh : Attempt::kFailed;
   } else {
+    if (!sent) request_relay_end_ = RelayEnd::kSinkError;
     if (!request_body_.complete() && sent) children_.spawn(relay_request_body());
     watch_client();
     result = co_await read_response();
   }
   co_await end_attempt(result == Attempt::kDone && origin_reusable_ && !broken_);
+  // Only now, with the child at its end, is it sure what became of the request body: more of it may
+  // have passed than is kept, it may have proved bad, or its sender may have left.
+  const bool may_retry =
+      replayable_ && request_error_status_ == 0 && cancelled_ == log::Reason::kNone;
+  if (result == Attempt::kRetryFresh && !may_retry) result = Attempt::kFailed;
   co_return result;
 }
 
@@ -250,7 +288,14 @@ Task<Result<void>> Exchange::send_request(Transport& origin) {
     add(retained_);
     if (chunked) add(http::h1::kChunkEnd);
   }
-  if (chunked && request_body_.complete()) add(http::h1::kLastChunk);
+  OutBuffer last;
+  if (chunked && request_body_.complete()) {
+    const bool keep = !http::connection_nominates(request_.fields);
+    last.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
+      http::h1::append_last_chunk(out, keep ? request_body_.trailers() : nullptr);
+    });
+    add(last.view());
+  }
   size_t consumed = 0;
   const std::string_view ready = client_->transport->front();
   if (request_.framing == BodyFraming::kLength && !request_body_.complete() &&
@@ -275,9 +320,10 @@ Task<> Exchange::relay_request_body() {
       .to = *origin_->transport,
       .body = request_body_,
       .out = request_.framing == BodyFraming::kChunked ? OutFraming::kChunked : OutFraming::kRaw,
-      .read_timeout_ms = pin_->settings.body_timeout_ms,
+      .read_timeout_ms = body_timeout_ms_,
       .send_timeout_ms = origin_send_timeout_ms_,
-      .bytes_max = body_bytes_max_};
+      .bytes_max = body_bytes_max_,
+      .keep_trailers = !http::connection_nominates(request_.fields)};
   const bool may_repeat = origin_->exchanges > 0 && replayable_ && idempotent(request_.method);
   if (may_repeat) {
     relay.retain = &retained_;
@@ -285,8 +331,10 @@ Task<> Exchange::relay_request_body() {
   }
   const RelayEnd end = co_await relay_body(relay);
   if (relay.retain == nullptr) replayable_ = false;
+  if (relay.lost_input) keep_alive_ = false;
   if (client.direct_mode()) client.start_receiving();
   request_relay_end_ = end;
+  request_end_ms_ = worker_->reactor.now_ms();
   switch (end) {
     case RelayEnd::kComplete: watch_client(); co_return;
     case RelayEnd::kInterrupted: co_return;
@@ -310,7 +358,7 @@ Task<> Exchange::relay_request_body() {
 
 // Stops the child if it still runs, and gives the origin's connection back or up.
 Task<> Exchange::end_attempt(bool reusable) {
-  if (children_.running() != 0 && !request_body_.complete()) {
+  if (children_.running() != 0 && (!request_body_.complete() || !reusable)) {
     reusable = false;
     client_->transport->interrupt();
     origin_->transport->abort();
@@ -321,9 +369,12 @@ Task<> Exchange::end_attempt(bool reusable) {
   if (!origin_) co_return;  // given back early
   if (request_relay_end_ != RelayEnd::kComplete || !request_body_.complete()) reusable = false;
   if (reusable) {
-    endpoint_->release(std::move(origin_));
+    give_back_origin();
   } else {
-    Endpoint::discard(std::move(origin_));
+    // In the middle of an answer an origin that waits for a full window to open would wait for that
+    // of a closed connection: a reset tells it, a FIN does not.
+    const bool cut = answered_ && !response_body_.complete();
+    Endpoint::discard(std::move(origin_), cut ? net::Linger::kReset : net::Linger::kNo);
   }
 }
 

@@ -1,6 +1,10 @@
 // Exchange, fourth part: the origin's answer, from its first byte to the client's last.
 #include <weir/http/h1/parser.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
 #include "exchange.h"
 #include "head_writer.h"
 
@@ -21,8 +25,8 @@ constexpr unsigned kInterimMax = 16;
 
 // Looks at what has arrived of the response head. kNeedMore: all of it was taken aside.
 ParseResult Exchange::parse_response(Transport& origin) {
-  const std::string_view bytes = origin.front();
-  const auto& limits = pin_->settings.head_limits;
+  const std::string_view bytes = scratch_input_.empty() ? origin.front() : scratch_input_;
+  constexpr http::h1::HeadLimits limits;  // the settings are about requests
   response_seen_ = true;
   ParseResult parsed;
   size_t before = 0;
@@ -35,10 +39,28 @@ ParseResult Exchange::parse_response(Transport& origin) {
     parsed =
         http::h1::parse_response_head(response_text_, before, limits, request_.method, response_);
   }
-  if (parsed.state == ParseResult::State::kNeedMore) origin.consume(bytes.size());
+  response_head_bytes_ = bytes.size();
+  if (parsed.state == ParseResult::State::kNeedMore) consume_response_head();
   if (parsed.state == ParseResult::State::kComplete)
     response_head_bytes_ = parsed.consumed - before;
   return parsed;
+}
+
+// Drops the bytes of the head (or of a part of it) from where they came.
+void Exchange::consume_response_head() noexcept {
+  if (scratch_input_.empty()) {
+    origin_->transport->consume(response_head_bytes_);
+  } else {
+    scratch_input_.remove_prefix(response_head_bytes_);
+  }
+}
+
+// Before a suspension. Not to buffers of the stream: direct mode is also where starved streams are.
+void Exchange::put_scratch_aside() {
+  if (scratch_input_.empty()) return;
+  std::string rest(scratch_input_);
+  scratch_aside_ = std::move(rest);
+  scratch_input_ = scratch_aside_;
 }
 
 Exchange::Attempt Exchange::response_malformed(const char* reason) noexcept {
@@ -55,15 +77,22 @@ Task<Exchange::Attempt> Exchange::read_response() {
   unsigned interims = 0;
   uint64_t deadline = worker_->reactor.now_ms() + response_timeout_ms_;
   while (true) {
-    if (!origin.has_data()) {
+    if (!origin.has_data() && scratch_input_.empty()) {
       const ReadEvent event = co_await origin.readable(deadline);
-      if (event == ReadEvent::kTimeout && !request_body_.complete() && request_error_status_ == 0 &&
-          children_.running() != 0) {
-        // The request is still being sent; its own timeouts watch over that.
-        deadline = worker_->reactor.now_ms() + response_timeout_ms_;
-        continue;
+      if (event == ReadEvent::kTimeout && request_error_status_ == 0) {
+        // The time counts from the end of the request; while that is still being sent, its own
+        // timeouts watch over it.
+        const uint64_t now = worker_->reactor.now_ms();
+        deadline = (children_.running() != 0 ? now : request_end_ms_) + response_timeout_ms_;
+        if (deadline > now) continue;
       }
       if (event != ReadEvent::kData) co_return response_failed(event);
+      if (origin.direct_mode() && !origin.has_data()) {
+        const ssize_t got = origin.recv_direct(worker_->scratch(), Worker::kScratchBytes);
+        if (got == -EAGAIN) continue;
+        if (got <= 0) co_return response_failed(got == 0 ? ReadEvent::kEnd : ReadEvent::kError);
+        scratch_input_ = {worker_->scratch(), static_cast<size_t>(got)};
+      }
     }
     const ParseResult parsed = parse_response(origin);
     if (parsed.state == ParseResult::State::kNeedMore) continue;
@@ -87,20 +116,23 @@ Exchange::Attempt Exchange::response_failed(ReadEvent event) noexcept {
 }
 
 Task<bool> Exchange::pass_interim() {
-  Transport& origin = *origin_->transport;
   const bool wanted = request_.minor_version >= 1;  // RFC 9110 15.2: never to HTTP/1.0
   if (response_.status == 100) expects_ = false;
   if (wanted) {
     out_.fill(worker_->reactor.buffers(),
               [&](base::ByteWriter& out) { write_interim_head(out, response_, pin_->settings); });
   }
-  origin.consume(response_head_bytes_);
+  consume_response_head();
   response_text_.clear();
+  put_scratch_aside();
   if (!wanted) co_return true;
   iovec piece{out_.data(), out_.size()};
   const auto sent = co_await client_->transport->send(&piece, 1, pin_->settings.send_timeout_ms);
   if (!sent) {
-    if (cancelled_ == log::Reason::kNone) cancelled_ = log::Reason::kClientGone;
+    const bool slow = sent.error().code == Errc::kTimedOut;
+    if (cancelled_ == log::Reason::kNone) {
+      cancelled_ = slow ? log::Reason::kClientTimeout : log::Reason::kClientGone;
+    }
     co_return false;
   }
   record_.bytes_out += out_.size();
@@ -131,11 +163,21 @@ Task<Exchange::Attempt> Exchange::answer() {
     write_response_head(out, response_, chunked, with_length, persistence, pin_->settings,
                         worker_->http_date());
   });
+  keep_trailers_ = !http::connection_nominates(response_.fields);
   record_.status = response_.status;
   record_.upstream_header_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
   answered_ = true;
-  origin_->transport->consume(response_head_bytes_);
+  request_out_.reset();  // it is never sent again
+  consume_response_head();
+  const uint64_t sent_before = record_.bytes_out;
   const bool whole = co_await send_response(chunked);
+  if (!whole && record_.reason == log::Reason::kUpstreamMalformed &&
+      record_.bytes_out == sent_before) {
+    // The body was broken from its first byte on, and the head was still here: a 502 is possible.
+    answered_ = false;
+    --worker_->counters.upstream_errors;  // answer_failure() counts it
+    co_return Attempt::kFailed;
+  }
   if (!whole) broken_ = true;
   record_.upstream_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
   co_return Attempt::kDone;
@@ -144,21 +186,29 @@ Task<Exchange::Attempt> Exchange::answer() {
 // A body that is here whole and fits behind the head goes with it in one buffer, and the origin's
 // connection is given back before the client has taken anything.
 Task<bool> Exchange::send_response(bool chunked) {
+  if (!scratch_input_.empty()) {
+    // One piece must be all of it: a chunked body (of which an HTTP/1.0 client gets the content
+    // only) is many.
+    if (!chunked && response_body_.framing() != BodyFraming::kChunked) {
+      co_return co_await send_from_scratch();
+    }
+    // Not to buffers of the stream: direct mode is also where starved streams are.
+    const std::string aside(std::exchange(scratch_input_, {}));
+    co_return co_await relay_response(chunked, out_.view(), aside);
+  }
   Transport& origin = *origin_->transport;
   const std::string_view ready = origin.front();
   const bool small =
       response_body_.complete() ||
       (response_body_.framing() == BodyFraming::kLength && response_body_.left() <= ready.size() &&
        response_body_.left() <= out_.room());
-  if (!small || chunked) co_return co_await relay_response(chunked);
+  if (!small || chunked) co_return co_await relay_response(chunked, out_.view(), {});
   if (!response_body_.complete()) {
     const BodyReader::Piece piece = response_body_.take(ready);
     out_.append(piece.data);
     origin.consume(piece.consumed);
   }
-  if (origin_reusable_ && children_.running() == 0 && request_body_.complete()) {
-    endpoint_->release(std::move(origin_));
-  }
+  release_origin();
   iovec piece{out_.data(), out_.size()};
   const auto sent = co_await client_->transport->send(&piece, 1, pin_->settings.send_timeout_ms);
   if (!sent) {
@@ -170,12 +220,60 @@ Task<bool> Exchange::send_response(bool chunked) {
 }
 
 void Exchange::client_failed(bool timed_out) noexcept {
-  if (record_.reason != log::Reason::kNone) return;
+  if (record_.reason != log::Reason::kNone || cancelled_ != log::Reason::kNone) return;
   record_.reason = timed_out ? log::Reason::kClientTimeout : log::Reason::kClientGone;
   if (timed_out) ++worker_->counters.client_timeouts;
 }
 
-Task<bool> Exchange::relay_response(bool chunked) {
+// The origin's connection is given back early, when nothing of it is needed any more.
+void Exchange::release_origin() noexcept {
+  if (!origin_reusable_ || children_.running() != 0 || !request_body_.complete()) return;
+  // An origin that answers before it has the whole request waits for the rest of it.
+  if (request_relay_end_ != RelayEnd::kComplete) return;
+  give_back_origin();
+}
+
+// An origin whose last answer was large is likely to send another: it stays in direct mode.
+void Exchange::give_back_origin() noexcept {
+  constexpr uint64_t kStillLarge = 16 * 1024;
+  Transport& origin = *origin_->transport;
+  if (origin.direct_mode() && response_body_.content_bytes() < kStillLarge)
+    origin.start_receiving();
+  endpoint_->release(std::move(origin_));
+}
+
+// Direct mode: head and body go out in one message, straight from the scratch. What the client does
+// not take at once is copied aside before anybody else may use the scratch.
+Task<bool> Exchange::send_from_scratch() {
+  const BodyReader::Piece piece = response_body_.take(scratch_input_);
+  if (piece.consumed < scratch_input_.size()) origin_reusable_ = false;  // bytes behind the answer
+  scratch_input_ = {};
+  iovec pieces[2] = {{out_.data(), out_.size()},
+                     {const_cast<char*>(piece.data.data()), piece.data.size()}};
+  const size_t bytes = out_.size() + piece.data.size();
+  const ssize_t sent = client_->transport->send_direct(pieces, 2);
+  if (sent < 0 && sent != -EAGAIN) {
+    client_failed(false);
+    co_return false;
+  }
+  worker_->counters.body_bytes_direct += piece.data.size();
+  const size_t taken = sent > 0 ? static_cast<size_t>(sent) : 0;
+  std::string rest;
+  if (taken < bytes) {
+    const size_t of_head = std::min(taken, out_.size());
+    rest.reserve(bytes - taken);
+    rest.append(out_.view().substr(of_head));
+    rest.append(piece.data.substr(taken - of_head));
+  }
+  record_.bytes_out += bytes - rest.size();
+  if (response_body_.complete() && rest.empty()) {
+    release_origin();
+    co_return true;
+  }
+  co_return co_await relay_response(false, rest, {});
+}
+
+Task<bool> Exchange::relay_response(bool chunked, std::string_view head, std::string_view input) {
   Relay relay{.worker = *worker_,
               .from = *origin_->transport,
               .to = *client_->transport,
@@ -183,14 +281,22 @@ Task<bool> Exchange::relay_response(bool chunked) {
               .out = chunked ? OutFraming::kChunked : OutFraming::kRaw,
               .read_timeout_ms = read_timeout_ms_,
               .send_timeout_ms = pin_->settings.send_timeout_ms,
-              .head = out_.view()};
+              .head = head,
+              .input = input,
+              .nothing_behind = true,
+              .keep_trailers = keep_trailers_};
   // The rest needs nothing of the routes, and a long download must not hold an old configuration:
   // finish() looks at the settings of then.
   pin_.reset();
+  watch_client();  // it may leave while the origin pauses
   const RelayEnd end = co_await relay_body(relay);
+  unwatch_client();
   pin_ = worker_->generations.pin();
   record_.bytes_out += relay.bytes_sent;
+  // Bytes behind the answer.
+  if (!relay.input.empty() || relay.lost_input) origin_reusable_ = false;
   if (end == RelayEnd::kComplete) co_return true;
+  if (cancelled_ != log::Reason::kNone) co_return false;  // finish() says why
   ++worker_->counters.upstream_errors;
   switch (end) {
     case RelayEnd::kSinkError:

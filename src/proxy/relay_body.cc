@@ -165,7 +165,9 @@ Task<RelayEnd> pass_on(Relay& relay, std::span<const std::string_view> inputs, s
 Task<RelayEnd> move_raw(Relay& relay) {
   size_t moved_this_turn = 0;
   while (!relay.body.complete()) {
-    const size_t wanted = std::min<uint64_t>(Worker::kScratchBytes, relay.body.left());
+    const uint64_t left = relay.body.left();
+    size_t wanted = std::min<uint64_t>(Worker::kScratchBytes, left);
+    if (relay.nothing_behind && wanted == left && wanted < Worker::kScratchBytes) ++wanted;
     const ssize_t got = relay.from.recv_direct(relay.worker.scratch(), wanted);
     if (got == -EAGAIN) {
       const ReadEvent event = co_await relay.from.readable(read_deadline(relay));
@@ -174,7 +176,8 @@ Task<RelayEnd> move_raw(Relay& relay) {
       continue;
     }
     if (got <= 0) co_return end_of(got == 0 ? ReadEvent::kEnd : ReadEvent::kError, relay);
-    const auto bytes = static_cast<size_t>(got);
+    const size_t bytes = std::min<uint64_t>(static_cast<size_t>(got), left);
+    if (bytes < static_cast<size_t>(got)) relay.lost_input = true;
     relay.body.note_direct(bytes);
     if (relay.body.content_bytes() > relay.bytes_max) co_return RelayEnd::kTooLarge;
     const ssize_t sent = relay.to.send_direct(relay.worker.scratch(), bytes);
@@ -216,11 +219,14 @@ Task<RelayEnd> move_framed(Relay& relay) {
     while (!in.empty() && !relay.body.complete()) {
       size_t consumed = 0;
       const RelayEnd end = co_await pass_on(relay, std::span(&in, 1), consumed);
-      if (end != RelayEnd::kComplete) co_return end;
       in.remove_prefix(consumed);
+      if (end != RelayEnd::kComplete) {
+        relay.lost_input = !in.empty();  // the decoder has not seen it: nobody may read on
+        co_return end;
+      }
     }
     // Bytes behind this message: a client's next request, or an origin that says too much.
-    if (!in.empty() && !relay.from.unread(in)) co_return RelayEnd::kSourceError;
+    if (!in.empty() && !relay.from.unread(in)) relay.lost_input = true;
   }
   co_return RelayEnd::kComplete;
 }
@@ -229,6 +235,12 @@ Task<RelayEnd> move_framed(Relay& relay) {
 
 Task<RelayEnd> relay_body(Relay& relay) {
   if (relay.body.complete()) co_return co_await send_batch(relay, Batch{});
+  while (!relay.input.empty() && !relay.body.complete()) {
+    size_t consumed = 0;
+    const RelayEnd end = co_await pass_on(relay, std::span(&relay.input, 1), consumed);
+    relay.input.remove_prefix(consumed);
+    if (end != RelayEnd::kComplete) co_return end;
+  }
   while (!relay.body.complete()) {
     // Before anything is sent: while buffers fill as fast as they are emptied, no later moment
     // comes.

@@ -44,11 +44,14 @@ struct Relay {
   uint32_t send_timeout_ms;
   uint64_t bytes_max = UINT64_MAX;  // of content
   std::string_view head{};          // sent before the first piece, in one message with it
+  std::string_view input{};         // received already, comes before what `from` has
   std::string* retain = nullptr;    // keeps a copy of the content, for a retry ...
   size_t retain_max = 0;            // ... until it exceeds this; then it is cleared and retain null
-  bool keep_trailers = true;
+  bool nothing_behind = false;      // a byte behind the body is a fault of `from`: it is looked for
+  bool keep_trailers = true;        // false: some may be for this hop (http::connection_nominates)
   // Results.
   uint64_t bytes_sent = 0;  // to the sink, framing included
+  bool lost_input = false;  // bytes had to be dropped unread: `from` cannot go on after it
   uint16_t error_status = 0;
   const char* reason = "";
   base::Error error{};

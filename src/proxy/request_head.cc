@@ -58,12 +58,14 @@ void Exchange::prepare(ClientConnection& connection) {
 }
 
 void Exchange::clear() noexcept {
+  if (upstream::Endpoint* held = std::exchange(endpoint_, nullptr)) held->let_go();
   pin_.reset();
   head_buffer_.reset();
   out_.reset();
   request_out_.reset();
   // Large strings are rare; keeping their memory in every spare exchange would add up.
-  for (std::string* text : {&head_text_, &response_text_, &retained_, &path_storage_}) {
+  for (std::string* text :
+       {&head_text_, &response_text_, &scratch_aside_, &retained_, &path_storage_}) {
     if (text->capacity() > 1024) {
       *text = std::string();
     } else {
@@ -86,17 +88,19 @@ Exchange::HeadRead Exchange::refuse_head(const ParseResult& parsed) noexcept {
 // The usual case: the whole head is in the first buffer, and its views stay there.
 bool Exchange::parse_in_place(HeadRead& outcome) {
   net::Transport& transport = *client_->transport;
+  if (worker_->reactor.buffers().scarce()) return false;  // the head may be needed for long
   const std::string_view bytes = transport.front();
   const ParseResult parsed =
       http::h1::parse_request_head(bytes, 0, pin_->settings.head_limits, request_);
   if (parsed.state == ParseResult::State::kNeedMore) return false;
-  record_.bytes_in += parsed.consumed;
   if (parsed.state == ParseResult::State::kError) {
+    record_.bytes_in += parsed.consumed;
     outcome = refuse_head(parsed);
     return true;
   }
   head_buffer_ = transport.split_front(parsed.consumed);
   if (!head_buffer_) return false;  // no buffer for what follows: copied by the caller's slow path
+  record_.bytes_in += parsed.consumed;
   outcome = HeadRead::kComplete;
   return true;
 }
@@ -176,7 +180,9 @@ Task<After> Exchange::serve(ClientConnection& connection, uint64_t head_deadline
   After after = After::kKeepAlive;
   if (broken_ || !keep_alive_ || cancelled_ != log::Reason::kNone) {
     const bool client_done = connection.transport->ended() || connection.transport->failed();
-    const bool all_read = request_body_.complete() && !connection.transport->has_data() && !broken_;
+    // A client that did not announce the end itself may have sent its next request by now.
+    const bool all_read = request_body_.complete() && !connection.transport->has_data() &&
+                          !broken_ && !request_.keep_alive;
     if (broken_ && close_delimited_) {
       clear();
       co_return After::kReset;

@@ -37,17 +37,24 @@ Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log
 }
 
 Worker::~Worker() {
-  WEIR_CHECK(quiet());
+  // Transports that still await the kernel (idle upstream connections just closed) need the reactor
+  // only.
+  WEIR_CHECK(connection_count_ == 0 && tasks_.running() == 0);
   reactor.timers().disarm(drain_timer_);
   while (spare_) spare_ = std::move(spare_->next_spare);
 }
 
 void Worker::quiesce() {
   if (generations.quiesce()) upstreams.adopt(*generations.current().routes);
+  if (upstreams.sweep_due() && generations.alive() == 1) upstreams.sweep();
 }
 
 void Worker::accept(ListenerInfo& listener, int fd) noexcept {
   ++counters.connections_accepted;
+  if (cancelling_) {  // came from the backlog after everything was told to end
+    reactor.close_fd(fd);
+    return;
+  }
   const uint32_t most = generations.current().settings.connections_max;
   if (most != 0 && connection_count_ >= most) {
     ++counters.connections_refused;
@@ -64,6 +71,7 @@ void Worker::accept(ListenerInfo& listener, int fd) noexcept {
 void Worker::drain(uint64_t idle_grace_ms) noexcept {
   if (draining_) return;
   draining_ = true;
+  drain_grace_ms_ = idle_grace_ms;
   reactor.timers().arm(drain_timer_, reactor.now_ms() + idle_grace_ms);
 }
 
@@ -79,7 +87,7 @@ void Worker::close_idle_clients() noexcept {
 }
 
 void Worker::cancel_all() noexcept {
-  draining_ = true;
+  draining_ = cancelling_ = true;
   clients_.for_each([](ClientConnection& client) { client.cancel(); });
   upstreams.close_idle();
 }

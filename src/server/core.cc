@@ -1,6 +1,8 @@
 #include <weir/server/core.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 #include <pthread.h>
 #include <sched.h>
@@ -13,7 +15,11 @@ Core::Core(const CoreOptions& options, log::Channel& channel, log::Logger& logge
            proxy::GenerationCell& cell)
     : options_(options), channel_(channel), logger_(logger), cell_(cell) {}
 
-Core::~Core() { WEIR_CHECK(!thread_.joinable()); }
+Core::~Core() {
+  WEIR_CHECK(!thread_.joinable());
+  const int fd = wake_fd_.load(std::memory_order_relaxed);
+  if (fd >= 0) runtime::sys::close(fd);
+}
 
 Core::Listener::Listener(Core& owner, const Command& command) noexcept : core(owner) {
   info.id = command.id;
@@ -43,15 +49,20 @@ void Core::run() {
   char name[16];
   std::snprintf(name, sizeof name, "weir-core-%u", unsigned{options_.index});
   pthread_setname_np(pthread_self(), name);
+  int pin_error = 0;
   if (options_.cpu >= 0) {
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(static_cast<size_t>(options_.cpu), &set);
-    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+    pin_error = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
   }
   if (auto opened = open(); !opened) {
     tell({.kind = Notice::Kind::kFailed, .error = opened.error()});
     return;
+  }
+  if (pin_error != 0) {
+    WEIR_LOG(logger_, kWarn, "runtime", "this core cannot be pinned to its CPU and runs anywhere",
+             {"cpu", options_.cpu}, {"error", std::strerror(pin_error)});
   }
   tell({.kind = Notice::Kind::kStarted});
   while (!stopping_) turn(true);
@@ -59,12 +70,16 @@ void Core::run() {
 }
 
 base::Result<void> Core::open() {
+  const int wake_fd = runtime::sys::wake_fd();
+  if (wake_fd < 0) return base::fail(base::from_errno(-wake_fd));
+  // It is closed with the Core: control may still be about to write to it when the reactor ends.
+  wake_fd_.store(wake_fd, std::memory_order_release);
+  options_.reactor.wake_fd = wake_fd;
   WEIR_TRY(reactor_, runtime::Reactor::open(options_.reactor));
   logger_.attach(channel_, options_.index);
   worker_ = std::make_unique<proxy::Worker>(*reactor_, channel_, logger_, cell_, options_.index,
                                             options_.cores);
-  wake_fd_.store(reactor_->wake_fd(), std::memory_order_release);
-  reactor_->wake();  // what was posted before the descriptor was known
+  reactor_->wake();                        // what was posted before the descriptor was known
   const bool first = options_.index == 0;  // one line is enough
   if (first && options_.reactor.buffers.huge_pages && !reactor_->buffers().huge()) {
     WEIR_LOG(logger_, kWarn, "runtime", "no huge pages for the receive buffers, using normal pages",
@@ -82,12 +97,20 @@ void Core::turn(bool may_wait) {
     report_quiet_ = false;
     tell({.kind = Notice::Kind::kQuiet});
   }
+  if (!unsent_.empty()) tell_again();
   if (channel_.take_wake_request()) runtime::sys::wake(options_.control_wake_fd);
 }
 
+void Core::tell_again() {
+  while (!unsent_.empty() && notices_.try_post(unsent_.front())) unsent_.pop_front();
+  runtime::sys::wake(options_.control_wake_fd);
+  // Control does not say when it has made room.
+  if (!unsent_.empty()) reactor_->timers().arm(revisit_timer_, reactor_->now_ms() + 1);
+}
+
 void Core::close() {
-  wake_fd_.store(-1, std::memory_order_release);
   worker_.reset();
+  reactor_->timers().disarm(revisit_timer_);
   reactor_->stop();
   reactor_.reset();
   logger_.detach();
@@ -96,15 +119,21 @@ void Core::close() {
 void Core::execute(const Command& command) {
   switch (command.kind) {
     case Command::Kind::kOpenListener: open_listener(command); break;
-    case Command::Kind::kCloseListener: close_listener(command.id); break;
+    case Command::Kind::kCloseListener:
+      for (Listener& listener : listeners_) {
+        if (listener.info.id == command.id) close_listener(listener, command.value);
+      }
+      break;
     case Command::Kind::kNewGeneration: break;  // quiesce() follows
     case Command::Kind::kDrain:
-      for (Listener& listener : listeners_) close_listener(listener.info.id);
+      for (Listener& listener : listeners_) {
+        close_listener(listener, std::min(command.value, kHandshakeGraceMs));
+      }
       worker_->drain(command.value);
       report_quiet_ = true;
       break;
     case Command::Kind::kCancelAll:
-      for (Listener& listener : listeners_) close_listener(listener.info.id);
+      for (Listener& listener : listeners_) close_listener(listener, 0);
       worker_->cancel_all();
       report_quiet_ = true;
       break;
@@ -123,21 +152,30 @@ void Core::open_listener(const Command& command) {
   listener.acceptor->start();
 }
 
-void Core::close_listener(uint32_t id) noexcept {
-  for (Listener& listener : listeners_) {
-    if (listener.info.id != id || listener.closing) continue;
-    listener.closing = true;
-    listeners_changing_ = true;
-    listener.acceptor->stop();
-  }
+void Core::close_listener(Listener& listener, uint64_t grace_ms) noexcept {
+  if (listener.acceptor == nullptr) return;
+  const uint64_t end = reactor_->now_ms() + grace_ms;
+  if (!listener.closing && grace_ms > 0) net::refuse_new_connections(listener.acceptor->fd());
+  listener.stop_accepting_ms = listener.closing ? std::min(listener.stop_accepting_ms, end) : end;
+  listener.closing = true;
+  listeners_changing_ = true;
 }
 
-// Closing takes a few turns: the accept ends, what was queued is accepted, the socket is closed,
-// and the entry goes with its last connection.
+// Closing takes a few turns: connections that have begun are accepted for a while, the accept ends,
+// what is still queued is accepted, the socket is closed, and the entry goes with its last
+// connection.
 void Core::tend_listeners() {
   listeners_changing_ = false;
+  uint64_t next_ms = UINT64_MAX;
   for (auto it = listeners_.begin(); it != listeners_.end();) {
     Listener& listener = *it;
+    if (listener.closing && listener.acceptor != nullptr && !listener.acceptor->stopping()) {
+      if (listener.stop_accepting_ms <= reactor_->now_ms()) {
+        listener.acceptor->stop();
+      } else {
+        next_ms = std::min(next_ms, listener.stop_accepting_ms);
+      }
+    }
     if (listener.closing && listener.acceptor != nullptr && listener.acceptor->stopped()) {
       listener.acceptor->take_backlog();
       listener.acceptor.reset();
@@ -150,6 +188,7 @@ void Core::tend_listeners() {
       ++it;
     }
   }
+  if (next_ms != UINT64_MAX) reactor_->timers().arm(revisit_timer_, next_ms);
 }
 
 void Core::on_accept(void* context, int fd) noexcept {
@@ -173,8 +212,8 @@ void Core::scrape(Scrape& out) const noexcept {
 }
 
 void Core::tell(const Notice& notice) noexcept {
-  // Control drains 256 at a time and a core says a handful of things in its life.
-  WEIR_CHECK(notices_.try_post(notice));
+  // A core says a handful of things in its life, unless hundreds of listeners close at once.
+  if (!unsent_.empty() || !notices_.try_post(notice)) unsent_.push_back(notice);
   runtime::sys::wake(options_.control_wake_fd);
 }
 

@@ -184,9 +184,9 @@ class FieldTable {
   alignas(Field) std::byte storage_[kFieldsMax * sizeof(Field)];
 };
 
-// Does a Connection field of `fields` name `name` (rule 2 above, exception included)? For trailers,
-// which the parser of the head has not seen.
-bool connection_nominates(const FieldTable& fields, std::string_view name) noexcept;
+// Does a Connection field of `fields` name any field by rule 2 above (exception included)? Then the
+// trailer section, which is read when the head's text is gone, is dropped as a whole.
+bool connection_nominates(const FieldTable& fields) noexcept;
 
 // How the end of the body is found.
 enum class BodyFraming : uint8_t {

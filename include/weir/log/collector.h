@@ -56,6 +56,9 @@ class Collector {
 
   // One pass over all channels, then a write. Returns the number of records.
   size_t collect();
+  // The last collect() left lines behind for a reader that does take some: collect() again soon. A
+  // pipe holds 64 KiB, and a busy site logs more than that in a flush interval.
+  [[nodiscard]] bool behind() const noexcept { return behind_; }
   // SIGUSR1: opens the files anew. What failed is logged and its old file stays in use.
   void reopen();
   // At the end: collects and waits at most about `wait_ms` for each slow reader.
@@ -75,6 +78,7 @@ class Collector {
   using Sink = std::unique_ptr<FileSink>;
 
   size_t drain(Channel& channel);
+  [[nodiscard]] uint64_t bytes_written_now() const noexcept;
   void take_record(const Record& record);
   void write_event(Event& event);
   void report_drops();
@@ -94,6 +98,7 @@ class Collector {
   Sink access_sink_;            // empty when off or when both go to the same place
   FileSink* access_ = nullptr;  // access_sink_, error_sink_, or null when off
   int64_t drops_reported_us_ = 0;
+  bool behind_ = false;
   bool error_failing_ = false;
   CollectorCounters counters_;  // those of the sinks only of retired ones
 };

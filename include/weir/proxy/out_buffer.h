@@ -50,7 +50,7 @@ class OutBuffer {
     size_ = 0;
     if (bytes <= pool.size()) {
       if (buffer_) return;
-      if (auto id = pool.allocate()) {
+      if (auto id = pool.scarce() ? std::nullopt : pool.allocate()) {
         buffer_ = runtime::BufferRef(pool, *id);
         data_ = buffer_.data();
         capacity_ = pool.size();

@@ -53,6 +53,7 @@ class Worker {
   // Ends everything that is left: exchanges are cancelled, connections closed.
   void cancel_all() noexcept;
   [[nodiscard]] bool draining() const noexcept { return draining_; }
+  [[nodiscard]] uint64_t drain_grace_ms() const noexcept { return drain_grace_ms_; }
   [[nodiscard]] uint32_t connections() const noexcept { return connection_count_; }
   // No connection, no exchange, nothing that waits for the kernel.
   [[nodiscard]] bool quiet() const noexcept;
@@ -90,6 +91,8 @@ class Worker {
   base::IntrusiveList<ClientConnection> clients_;
   uint32_t connection_count_ = 0;
   bool draining_ = false;
+  bool cancelling_ = false;
+  uint64_t drain_grace_ms_ = 0;
   std::unique_ptr<char[]> scratch_;
   std::unique_ptr<Exchange> spare_;  // chain of finished exchanges, to be used again
   uint32_t spare_count_ = 0;

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <list>
 #include <memory>
 #include <thread>
@@ -62,15 +63,17 @@ class Core {
     proxy::ListenerInfo info;
     std::unique_ptr<net::Acceptor> acceptor;  // null once closed
     bool closing = false;
+    uint64_t stop_accepting_ms = 0;  // while closing: handshakes under way have until then
   };
 
   void run();
   void execute(const Command& command);
   void open_listener(const Command& command);
-  void close_listener(uint32_t id) noexcept;
+  void close_listener(Listener& listener, uint64_t grace_ms) noexcept;
   void tend_listeners();
   void scrape(Scrape& out) const noexcept;
   void tell(const Notice& notice) noexcept;
+  void tell_again();
   static void on_accept(void* context, int fd) noexcept;
 
   CoreOptions options_;
@@ -79,11 +82,14 @@ class Core {
   proxy::GenerationCell& cell_;
   runtime::Mailbox<Command> commands_;
   runtime::Mailbox<Notice> notices_;
+  std::deque<Notice> unsent_;  // what a full mailbox did not take
   std::thread thread_;
 
   std::unique_ptr<runtime::Reactor> reactor_;
   std::unique_ptr<proxy::Worker> worker_;
   std::list<Listener> listeners_;
+  // Only wakes the loop, for tend_listeners() and tell_again().
+  runtime::Timer revisit_timer_{[](runtime::Timer&) noexcept {}};
   bool listeners_changing_ = false;
   bool report_quiet_ = false;
   bool stopping_ = false;

@@ -9,11 +9,15 @@
 
 namespace weir::server {
 
+// A listener that closes refuses new connections at first and waits so long for those that have
+// begun: the last step of TCP's handshake is on its way.
+inline constexpr uint64_t kHandshakeGraceMs = 100;
+
 // To a core.
 struct Command {
   enum class Kind : uint8_t {
     kOpenListener,   // id, fd (owned by the core from now on), address
-    kCloseListener,  // id: stop accepting; its connections stay
+    kCloseListener,  // id: stop accepting, in value ms; its connections stay
     kNewGeneration,  // look at the cell (the message only wakes)
     kDrain,          // close listeners, finish what runs; value: grace in ms for idle connections
     kCancelAll,      // end everything now

@@ -88,13 +88,12 @@ TEST_CASE("a field table is bounded") {
 
 TEST_CASE("Connection nominates unknown fields only") {
   FieldTable table;
-  CHECK_FALSE(connection_nominates(table, "X-A"));
+  CHECK_FALSE(connection_nominates(table));
+  CHECK(table.push({"Connection", "Close, keep-alive, TE", KnownField::kConnection, true}));
+  CHECK(table.push({"Connection", "x-forwarded-for , ,Upgrade", KnownField::kConnection, true}));
+  CHECK_FALSE(connection_nominates(table));
   CHECK(table.push({"Connection", "close, X-A", KnownField::kConnection, true}));
-  CHECK(table.push({"Connection", "x-forwarded-for , x-b", KnownField::kConnection, true}));
-  CHECK(connection_nominates(table, "x-a"));
-  CHECK(connection_nominates(table, "X-B"));
-  CHECK_FALSE(connection_nominates(table, "X-C"));
-  CHECK_FALSE(connection_nominates(table, "X-Forwarded-For"));
+  CHECK(connection_nominates(table));
 }
 
 }  // namespace weir::http
