@@ -77,6 +77,7 @@ std::expected<void, std::string> parse_rest(const std::vector<std::string>& word
   for (size_t i = 1; i < words.size(); ++i) {
     if (Option file = match_option(words, i, "-c", "--config"); file.matched) {
       if (!file.error.empty()) return std::unexpected(file.error);
+      if (file.value.empty()) return std::unexpected("-c wants the name of a file");
       arguments.file = file.value;
       arguments.file_given = true;
       continue;
@@ -85,15 +86,15 @@ std::expected<void, std::string> parse_rest(const std::vector<std::string>& word
       arguments.command = Arguments::Command::kHelp;
       return {};
     }
-    if (Option header = match_option(words, i, "-H", "--header"); explaining && header.matched) {
+    if (!explaining) return std::unexpected("unexpected \"" + words[i] + "\"");
+    if (Option header = match_option(words, i, "-H", "--header"); header.matched) {
       if (!header.error.empty()) return std::unexpected(header.error);
       if (!take_header(arguments, header.value)) {
         return std::unexpected("-H wants 'Name: value', not \"" + header.value + "\"");
       }
       continue;
     }
-    if (Option client = match_option(words, i, "--client", "--client");
-        explaining && client.matched) {
+    if (Option client = match_option(words, i, "--client", "--client"); client.matched) {
       if (!client.error.empty()) return std::unexpected(client.error);
       if (!base::IpAddress::parse(client.value)) {
         return std::unexpected("--client wants an IP address, not \"" + client.value + "\"");
@@ -101,7 +102,7 @@ std::expected<void, std::string> parse_rest(const std::vector<std::string>& word
       arguments.client = client.value;
       continue;
     }
-    if (explaining && !words[i].starts_with('-') && arguments.url.empty()) {
+    if (!words[i].starts_with('-') && arguments.url.empty()) {
       (arguments.method.empty() ? arguments.method : arguments.url) = words[i];
       continue;
     }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <weir/net/listen.h>
@@ -27,20 +28,31 @@ void close_all(std::vector<int>& fds) noexcept {
   fds.clear();
 }
 
+FileMark mark_of(const base::SocketAddress& address) noexcept {
+  struct stat info;
+  if (!address.is_unix() || address.un.sun_path[0] == 0) return {};
+  if (::lstat(address.un.sun_path, &info) != 0) return {};
+  return {info.st_dev, info.st_ino, info.st_ctim.tv_sec, info.st_ctim.tv_nsec};
+}
+
+// Unless a successor, started while we were draining, has bound its own socket there.
+void remove_file(const OpenListener& listener) noexcept {
+  if (listener.file.inode == 0 || mark_of(listener.bound) != listener.file) return;
+  ::unlink(listener.bound.un.sun_path);
+}
+
 }  // namespace
 
 ListenerSet::~ListenerSet() {
-  for (const OpenListener& listener : present_) {
-    if (listener.bound.is_unix() && listener.bound.un.sun_path[0] != 0) {
-      ::unlink(listener.bound.un.sun_path);
-    }
-  }
+  for (const OpenListener& listener : present_) remove_file(listener);
 }
 
 // Is the port ours on another address? 127.0.0.1:80 beside 0.0.0.0:80 is in order.
 bool ListenerSet::own_port(uint16_t port) const noexcept {
   const auto same = [&](const OpenListener& listener) { return listener.bound.port() == port; };
-  return std::ranges::any_of(present_, same) || std::ranges::any_of(opening_, same);
+  const auto still = [&](const Closing& closing) { return closing.port == port; };
+  return std::ranges::any_of(present_, same) || std::ranges::any_of(opening_, same) ||
+         std::ranges::any_of(closing_, still);
 }
 
 std::expected<OpenListener, ListenerError> ListenerSet::open(const config::Listener& listener,
@@ -75,6 +87,7 @@ std::expected<OpenListener, ListenerError> ListenerSet::open(const config::Liste
     }
     result.fds.push_back(*fd);
     if (core == 0) {
+      result.file = mark_of(listener.address);
       if (auto bound = net::bound_address(*fd)) result.bound = *bound;
     }
   }
@@ -91,18 +104,20 @@ std::expected<ListenerSet::Change, ListenerError> ListenerSet::plan(
     const std::vector<config::Listener>& wanted, bool cbpf) {
   Change change;
   opening_.clear();
+  // One to one: "127.0.0.1:0" may be there twice.
+  std::vector<bool> there(wanted.size());
   for (const OpenListener& listener : present_) {
-    const bool stays = std::ranges::any_of(wanted, [&](const config::Listener& candidate) {
-      return candidate.address_text == listener.configured;
-    });
-    if (!stays) change.removed.push_back(listener.id);
+    size_t i = 0;
+    while (i < wanted.size() && (there[i] || wanted[i].address_text != listener.configured)) ++i;
+    if (i < wanted.size()) {
+      there[i] = true;
+    } else {
+      change.removed.push_back(listener.id);
+    }
   }
-  for (const config::Listener& listener : wanted) {
-    const bool there = std::ranges::any_of(present_, [&](const OpenListener& candidate) {
-      return candidate.configured == listener.address_text;
-    });
-    if (there) continue;
-    auto opened = open(listener, cbpf, change.warnings);
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (there[i]) continue;
+    auto opened = open(wanted[i], cbpf, change.warnings);
     if (!opened) {
       abandon(change);
       return std::unexpected(opened.error());
@@ -111,15 +126,25 @@ std::expected<ListenerSet::Change, ListenerError> ListenerSet::plan(
     opening_.push_back(*opened);
     change.opened.push_back(std::move(*opened));
   }
+  for (const OpenListener& listener : present_) {
+    const auto same_port = [&](const OpenListener& opened) {
+      return !opened.bound.is_unix() && opened.bound.port() == listener.bound.port();
+    };
+    if (!listener.bound.is_unix() && std::ranges::any_of(change.opened, same_port) &&
+        std::ranges::find(change.removed, listener.id) != change.removed.end()) {
+      change.succeeded.push_back(listener.id);
+    }
+  }
   return change;
 }
 
 void ListenerSet::commit(const Change& change) {
   for (const OpenListener& listener : present_) {
     if (std::ranges::find(change.removed, listener.id) == change.removed.end()) continue;
-    if (listener.bound.is_unix() && listener.bound.un.sun_path[0] != 0) {
-      ::unlink(listener.bound.un.sun_path);
+    if (!listener.bound.is_unix()) {
+      closing_.push_back({.id = listener.id, .port = listener.bound.port(), .cores = cores_});
     }
+    remove_file(listener);
   }
   std::erase_if(present_, [&](const OpenListener& listener) {
     return std::ranges::find(change.removed, listener.id) != change.removed.end();
@@ -130,12 +155,15 @@ void ListenerSet::commit(const Change& change) {
   }
 }
 
+void ListenerSet::note_closed(uint32_t id) {
+  std::erase_if(closing_,
+                [id](Closing& closing) { return closing.id == id && --closing.cores == 0; });
+}
+
 void ListenerSet::abandon(Change& change) noexcept {
   for (OpenListener& listener : change.opened) {
     close_all(listener.fds);
-    if (listener.bound.is_unix() && listener.bound.un.sun_path[0] != 0) {
-      ::unlink(listener.bound.un.sun_path);
-    }
+    remove_file(listener);
   }
   change.opened.clear();
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <utility>
 
 #include <sys/signalfd.h>
 
@@ -21,6 +22,8 @@ constexpr uint64_t kCancelMs = 3000;
 // A generation that its successor has not freed after this long is worth a word.
 constexpr int64_t kOldGenerationUs = 60'000'000;
 constexpr int kLastFlushMs = 500;
+// Between two writes to a reader that takes what it is given.
+constexpr uint64_t kBehindMs = 1;
 }  // namespace
 
 Supervisor::Supervisor(config::Config config, std::string file, const runtime::ProbeReport& probe)
@@ -28,7 +31,13 @@ Supervisor::Supervisor(config::Config config, std::string file, const runtime::P
       file_(std::move(file)),
       probe_(probe),
       collector_(&runtime::sys::realtime_us),
-      logger_(&runtime::sys::realtime_us) {}
+      logger_(&runtime::sys::realtime_us) {
+  running_.listeners = config_.listeners;
+  running_.server = config_.server;
+  running_.logging = config_.logging;
+  running_.performance = config_.performance;
+  running_.security = config_.security;
+}
 
 Supervisor::~Supervisor() = default;
 
@@ -38,6 +47,7 @@ int Supervisor::run() {
     phase_ = Phase::kRunning;
     WEIR_LOG(logger_, kInfo, "control", "ready", {"cores", cores_.size()});
     collector_.collect();
+    for (const int signal : std::exchange(early_signals_, {})) on_signal(signal);
     while (phase_ != Phase::kStopping) turn();
   }
   finish();
@@ -54,6 +64,7 @@ void Supervisor::turn() {
   }
   // Cores wake us when their log is half full, and say so by nothing else.
   collector_.collect();
+  if (collector_.behind()) reactor_->timers().arm(flush_tick_, reactor_->now_ms() + kBehindMs);
 }
 
 void Supervisor::send(CoreSlot& slot, const Command& command) {
@@ -78,7 +89,7 @@ void Supervisor::take_notices() {
           slot->failed = true;
           slot->error = notice.error;
           break;
-        case Notice::Kind::kListenerClosed: break;
+        case Notice::Kind::kListenerClosed: listeners_->note_closed(notice.id); break;
         case Notice::Kind::kQuiet: slot->quiet = true; break;
         case Notice::Kind::kScraped:
           if (--scrapes_due_ == 0) log_stats();
@@ -91,6 +102,11 @@ void Supervisor::take_notices() {
 }
 
 void Supervisor::on_signal(int signal) {
+  if (phase_ == Phase::kStarting) {
+    // Nothing can be drained or reloaded yet, and a lost SIGTERM would never come again.
+    early_signals_.push_back(signal);
+    return;
+  }
   switch (signal) {
     case SIGHUP: reload(false); break;
     case SIGUSR1:
@@ -169,7 +185,8 @@ void Supervisor::finish() {
   if (reactor_) {
     // Cores that were started and failed, or were never told to stop, end here.
     for (auto& slot : cores_) {
-      while (slot->started && !slot->core->send({.kind = Command::Kind::kStop}))
+      // Also one that is still on its way up: it reads this in its first turn.
+      while (!slot->failed && !slot->core->send({.kind = Command::Kind::kStop}))
         reactor_->turn(false);
     }
   }

@@ -1,4 +1,5 @@
 // Supervisor, reload: a new configuration takes effect whole or not at all.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -49,21 +50,17 @@ void Supervisor::reload(bool only_if_changed) {
 }
 
 bool Supervisor::apply(config::Config next) {
-  for (const std::string& key : config::restart_needed(config_, next)) {
+  for (const std::string& key : config::restart_needed(running_, next)) {
     WEIR_LOG(logger_, kWarn, "config", "takes effect only after a restart", {"key", key});
-  }
-  uint64_t connections_max = connections_max_;
-  if (next.security.max_concurrent_connections != 0) {
-    connections_max = next.security.max_concurrent_connections;
   }
   BuildResult built = build_generation(next, identities_,
                                        {.epoch = epoch_ + 1,
                                         .cores = static_cast<uint32_t>(cores_.size()),
-                                        .connections_max = connections_max});
+                                        .connections_max = connections_max(next)});
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
   for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
   if (!built.generation) return false;
-  const bool cbpf = config_.performance.reuseport_balancing == config::ReuseportBalancing::kCbpf;
+  const bool cbpf = running_.performance.reuseport_balancing == config::ReuseportBalancing::kCbpf;
   auto listeners = listeners_->plan(next.listeners, cbpf);
   if (!listeners) {
     WEIR_LOG(logger_, kError, "config", listeners.error().text, {"file", next.file},
@@ -82,11 +79,29 @@ bool Supervisor::apply(config::Config next) {
   generations_alive_ = 2;
   old_generation_since_us_ = reactor_->unix_us();
   open_listeners_on_cores(*listeners);
-  for (const uint32_t id : listeners->removed)
-    send_all({.kind = Command::Kind::kCloseListener, .id = id});
+  for (const uint32_t id : listeners->removed) {
+    // Clients that come to the port of a successor must not be turned away meanwhile.
+    const bool succeeded =
+        std::ranges::find(listeners->succeeded, id) != listeners->succeeded.end();
+    send_all({.kind = Command::Kind::kCloseListener,
+              .id = id,
+              .value = succeeded ? 0 : server::kHandshakeGraceMs});
+  }
   send_all({.kind = Command::Kind::kNewGeneration});
+  note_listeners(next.listeners);
   config_ = std::move(next);
   return true;
+}
+
+// Listeners that stay keep the backlog with which they were opened.
+void Supervisor::note_listeners(const std::vector<config::Listener>& next) {
+  std::vector<config::Listener> now = next;
+  for (config::Listener& listener : now) {
+    for (const config::Listener& old : running_.listeners) {
+      if (old.address_text == listener.address_text) listener.backlog = old.backlog;
+    }
+  }
+  running_.listeners = std::move(now);
 }
 
 }  // namespace weir::control

@@ -48,6 +48,7 @@ bool Supervisor::start() {
   const sigset_t signals = handled_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a log that meets RLIMIT_FSIZE is a full disk, not an end
   ListenerSet::Change listeners;
   return open_engine() && configure_logs(config_) && (make_cores(), first_generation()) &&
          open_first_listeners(listeners) && drop_privileges() && start_cores() &&
@@ -94,10 +95,8 @@ void Supervisor::make_cores() {
     WEIR_LOG(logger_, kWarn, "control", "more threads than CPUs: several share one",
              {"threads", count}, {"cpus", available.size()});
   }
-  connections_max_ = config_.security.max_concurrent_connections;
   // Each proxied connection takes two descriptors.
-  if (connections_max_ == 0)
-    connections_max_ = files > 2 * kFilesReserved ? (files - kFilesReserved) / 2 : 128;
+  connections_default_ = files > 2 * kFilesReserved ? (files - kFilesReserved) / 2 : 128;
   cell_ = std::make_unique<proxy::GenerationCell>(count);
   listeners_ = std::make_unique<ListenerSet>(count);
   const config::PerformanceSettings& performance = config_.performance;
@@ -136,7 +135,7 @@ bool Supervisor::first_generation() {
   BuildResult built = build_generation(config_, identities_,
                                        {.epoch = ++epoch_,
                                         .cores = static_cast<uint32_t>(cores_.size()),
-                                        .connections_max = connections_max_});
+                                        .connections_max = connections_max(config_)});
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
   for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
   if (!built.generation) return false;

@@ -23,8 +23,10 @@ class FileWatch {
 
  private:
   FileWatch() = default;
+  bool follow(int fd);
   void on_events(std::span<const std::byte> bytes);
 
+  std::string path_;
   std::set<std::string> names_;  // the file's, and those of the links that lead to it
   std::function<void()> on_change_;
   std::unique_ptr<FdReader> reader_;

@@ -68,6 +68,10 @@ class Supervisor {
   bool configure_logs(const config::Config& config);
   void make_cores();
   bool first_generation();
+  [[nodiscard]] uint64_t connections_max(const config::Config& config) const noexcept {
+    const uint64_t configured = config.security.max_concurrent_connections;
+    return configured != 0 ? configured : connections_default_;
+  }
   bool open_first_listeners(ListenerSet::Change& change);
   bool drop_privileges();
   bool start_cores();
@@ -76,6 +80,7 @@ class Supervisor {
   // supervisor_reload.cc
   void reload(bool only_if_changed);
   bool apply(config::Config next);
+  void note_listeners(const std::vector<config::Listener>& next);
   static uint64_t hash_of_file(const std::string& path);  // 0: cannot be read
   void on_file_change();
   void on_reload_tick();
@@ -97,13 +102,16 @@ class Supervisor {
   [[nodiscard]] bool every(bool CoreSlot::* flag) const noexcept;
 
   config::Config config_;
+  // The values that a reload does not change: sections as they were at the start, listeners as they
+  // were opened. The other parts are empty.
+  config::Config running_;
   std::string file_;
   uint64_t file_hash_ = 0;
   const runtime::ProbeReport& probe_;
   Identities identities_;
   uint64_t epoch_ = 0;
-  uint64_t connections_max_ = 0;
-  std::vector<uint32_t> cpus_;  // of each core; empty where cores are not pinned
+  uint64_t connections_default_ = 0;  // what the limit on open files allows
+  std::vector<uint32_t> cpus_;        // of each core; empty where cores are not pinned
 
   log::Collector collector_;
   log::Channel channel_;
@@ -115,7 +123,8 @@ class Supervisor {
   std::unique_ptr<ListenerSet> listeners_;
   std::vector<std::unique_ptr<CoreSlot>> cores_;
   Phase phase_ = Phase::kStarting;
-  bool cut_ = false;  // the shutdown deadline cut connections
+  std::vector<int> early_signals_;  // came before there was anything to apply them to
+  bool cut_ = false;                // the shutdown deadline cut connections
   bool stats_wanted_ = false;
   uint32_t scrapes_due_ = 0;
   size_t generations_alive_ = 1;

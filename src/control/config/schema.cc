@@ -204,8 +204,8 @@ constexpr std::array kServer = {
          .minimum = 1,
          .maximum = 30 * kDay,
          .zero = "cancel at once",
-         .doc = "How long a client that closed its sending side may still get its response before "
-                "the exchange is cancelled."}),
+         .doc = "How long a client that closed its sending side is waited for while its response "
+                "does not come, or does not go on; then the exchange is cancelled."}),
     bind<&ServerSettings::via>({.key = "via",
                                 .type = kString,
                                 .fallback = "weir",
@@ -415,14 +415,14 @@ constexpr std::array kUpstream = {
          .maximum = 30 * kDay,
          .zero = "unlimited",
          .doc = "A connection older than this is not used again."}),
-    bind<&UpstreamSettings::max_connecting>(
-        {.key = "max_connecting",
-         .type = kInteger,
-         .fallback = "64",
-         .minimum = 1,
-         .maximum = 65535,
-         .doc = "Connections to a server that may be under way at once, over all cores; further requests "
-                "wait."}),
+    bind<&UpstreamSettings::max_connecting>({.key = "max_connecting",
+                                             .type = kInteger,
+                                             .fallback = "64",
+                                             .minimum = 1,
+                                             .maximum = 65535,
+                                             .doc = "Connections to a server that may be under way "
+                                                    "at once, over all cores; further requests "
+                                                    "wait."}),
     bind<&UpstreamSettings::host_header>(
         {.key = "host_header",
          .type = kString,
