@@ -77,7 +77,7 @@ Task<> Exchange::dispatch() {
   }
   if (route->kind == route::ActionKind::kProxy) {
     if (!max_forwards_reached(request_)) co_return co_await proxy(*route);
-    co_await settle_request_body();
+    if (!co_await settle_request_body()) co_return co_await refuse_body();
     co_return co_await send_reply(204, kAllow, {});
   }
   if (route->kind == route::ActionKind::kRespond) co_return co_await respond_locally(*route);
@@ -86,24 +86,24 @@ Task<> Exchange::dispatch() {
     co_return co_await reply(400, log::Reason::kBadRequest);
   }
   location += "\r\n";
-  co_await settle_request_body();
+  if (!co_await settle_request_body()) co_return co_await refuse_body();
   co_await send_reply(route->status, location, {});
 }
 
 Task<> Exchange::respond_locally(const route::Route& route) {
-  co_await settle_request_body();
+  if (!co_await settle_request_body()) co_return co_await refuse_body();
   co_await send_reply(route.status, route.respond->field_lines, route.respond->body);
 }
 
 // Before an answer of our own: the body is read if that is cheap and sure to come, else the
-// connection will be closed behind the answer.
-Task<> Exchange::settle_request_body() {
-  if (request_body_.complete()) co_return;
+// connection will be closed behind the answer. False: it has to be refused (refuse_body).
+Task<bool> Exchange::settle_request_body() {
+  if (request_body_.complete()) co_return true;
   const bool cheap = request_body_.framing() == http::BodyFraming::kChunked ||
                      request_body_.left() <= kDiscardBytesMax;
-  if (expects_ || !cheap || !keep_alive_) {
+  if (expects_ || !cheap) {
     keep_alive_ = false;
-    co_return;
+    co_return true;
   }
   Relay relay{.worker = *worker_,
               .from = *client_->transport,
@@ -116,6 +116,32 @@ Task<> Exchange::settle_request_body() {
   const RelayEnd end = co_await relay_body(relay);
   if (end != RelayEnd::kComplete || relay.lost_input) keep_alive_ = false;
   if (client_->transport->direct_mode()) client_->transport->start_receiving();
+  note_body_fault(end, relay);
+  co_return request_error_status_ == 0;
+}
+
+// What is wrong with a request body, as the status that says so.
+void Exchange::note_body_fault(RelayEnd end, const Relay& relay) noexcept {
+  if (end == RelayEnd::kSourceTimeout) {
+    ++worker_->counters.client_timeouts;
+    request_error_status_ = 408;
+  }
+  if (end == RelayEnd::kTooLarge && request_body_.content_bytes() > body_bytes_max_) {
+    request_error_status_ = 413;
+  }
+  if (end != RelayEnd::kSourceMalformed) return;
+  request_error_status_ = relay.error_status;
+  ++worker_->counters.bad_requests;
+  WEIR_LOG_LIMITED(worker_->logger, kInfo, "http", "request body refused",
+                   {"reason", relay.reason});
+}
+
+Task<> Exchange::refuse_body() {
+  const log::Reason reason = request_error_status_ == 408   ? log::Reason::kClientTimeout
+                             : request_error_status_ == 413 ? log::Reason::kTooLarge
+                                                            : log::Reason::kBadRequest;
+  keep_alive_ = false;
+  co_await reply(request_error_status_, reason);
 }
 
 Task<> Exchange::reply(uint16_t status, log::Reason reason) {

@@ -57,7 +57,9 @@ class Exchange {
   runtime::Task<> respond_locally(const route::Route& route);
   runtime::Task<> reply(uint16_t status, log::Reason reason);
   runtime::Task<> send_reply(uint16_t status, std::string_view field_lines, std::string_view body);
-  runtime::Task<> settle_request_body();
+  runtime::Task<bool> settle_request_body();
+  void note_body_fault(RelayEnd end, const Relay& relay) noexcept;
+  runtime::Task<> refuse_body();
 
   // http_proxy.cc
   runtime::Task<> proxy(const route::Route& route);

@@ -84,6 +84,8 @@ void Exchange::unwatch_client() noexcept {
 void Exchange::on_client_end(void* context, bool failed) noexcept {
   auto* self = static_cast<Exchange*>(context);
   if (failed) return self->cancel(log::Reason::kClientGone);
+  // Where content is due, whoever reads it finds out whether this end came too early.
+  if (!self->request_body_.complete()) return;
   // A FIN may be a client that only closed its sending side: it gets a moment for the answer.
   self->arm_grace();
 }
@@ -117,9 +119,12 @@ void Exchange::cancel(log::Reason reason) noexcept {
 // ---- the whole
 
 Task<Result<std::unique_ptr<Connection>>> Exchange::lease(Endpoint& endpoint, bool fresh) {
-  watch_client();
+  // Also with content to come: nobody reads it yet.
+  client_->transport->watch_end(&Exchange::on_client_end, this);
+  if (cancelled_ != log::Reason::kNone) co_return base::fail(Errc::kCancelled);
   const uint64_t begin = worker_->reactor.now_ns();
   auto leased = co_await endpoint.acquire(acquire_, fresh);
+  if (!request_body_.complete()) client_->transport->unwatch_end();
   if (leased) record_.upstream_connect_us = (worker_->reactor.now_ns() - begin) / 1000;
   co_return leased;
 }
@@ -222,12 +227,7 @@ Task<> Exchange::answer_failure(bool no_server) {
     record_.status = cancelled_ == log::Reason::kShutdown ? 503 : kStatusClientGone;
     co_return;
   }
-  if (request_error_status_ != 0) {
-    const log::Reason reason = request_error_status_ == 408   ? log::Reason::kClientTimeout
-                               : request_error_status_ == 413 ? log::Reason::kTooLarge
-                                                              : log::Reason::kBadRequest;
-    co_return co_await reply(request_error_status_, reason);
-  }
+  if (request_error_status_ != 0) co_return co_await refuse_body();
   if (no_server) co_return co_await reply(503, log::Reason::kNoUpstream);
   ++worker_->counters.upstream_errors;
   if (upstream_error_.code == Errc::kTimedOut) ++worker_->counters.upstream_timeouts;
@@ -340,14 +340,9 @@ Task<> Exchange::relay_request_body() {
     case RelayEnd::kInterrupted: co_return;
     case RelayEnd::kSinkError: co_return;  // the reader of the response finds out what it means
     case RelayEnd::kSinkTimeout: upstream_error_ = relay.error; break;
-    case RelayEnd::kSourceTimeout: request_error_status_ = 408; break;
+    case RelayEnd::kSourceTimeout:
     case RelayEnd::kSourceMalformed:
-      request_error_status_ = relay.error_status;
-      ++worker_->counters.bad_requests;
-      WEIR_LOG_LIMITED(worker_->logger, kInfo, "http", "request body refused",
-                       {"reason", relay.reason});
-      break;
-    case RelayEnd::kTooLarge: request_error_status_ = 413; break;
+    case RelayEnd::kTooLarge: note_body_fault(end, relay); break;
     case RelayEnd::kSourceEnded:
     case RelayEnd::kSourceError:
       if (cancelled_ == log::Reason::kNone) cancelled_ = log::Reason::kClientGone;

@@ -295,7 +295,10 @@ Task<bool> Exchange::relay_response(bool chunked, std::string_view head, std::st
   record_.bytes_out += relay.bytes_sent;
   // Bytes behind the answer.
   if (!relay.input.empty() || relay.lost_input) origin_reusable_ = false;
-  if (end == RelayEnd::kComplete) co_return true;
+  // Our own cancel ends the origin's stream too: that completes nothing.
+  const bool cut =
+      cancelled_ != log::Reason::kNone && response_body_.framing() == BodyFraming::kUntilClose;
+  if (end == RelayEnd::kComplete && !cut) co_return true;
   if (cancelled_ != log::Reason::kNone) co_return false;  // finish() says why
   ++worker_->counters.upstream_errors;
   switch (end) {

@@ -72,7 +72,7 @@ def one_listener(rest, server=''):
 
 
 class Weir:
-    """A running weir. `lines` is its standard error, `access` its standard output, both as lines."""
+    """A running weir. `lines` is its standard error, `access` its standard output, line by line."""
 
     def __init__(self, config_text, folder, arguments=(), listeners=None, environment=None):
         self.config = pathlib.Path(folder) / 'weir.toml'
@@ -105,7 +105,8 @@ class Weir:
         """Listener name (or address) to port, as logged."""
         found = {}
         for line in list(self.lines):
-            match = re.search(r' control listening address=\S*:(\d+)(?: listener="?([^"]*)"?)?$', line)
+            match = re.search(r' control listening address=\S*:(\d+)(?: listener="?([^"]*)"?)?$',
+                              line)
             if match:
                 found[match[2]] = int(match[1])
         return found
@@ -122,7 +123,8 @@ class Weir:
             lines = [line for line in list(self.lines) if re.search(pattern, line)]
             if len(lines) >= count:
                 return lines
-            assert self.process.poll() is None, f'weir ended: {self.process.returncode}\n{self.log()}'
+            ended = self.process.poll()
+            assert ended is None, f'weir ended: {ended}\n{self.log()}'
             return None
         try:
             return wait_until(found, seconds, what=f'{pattern!r} in the log')
@@ -147,7 +149,7 @@ class Weir:
         self.process.send_signal(number)
 
     def wait(self, seconds=40):
-        """Waits for the end and gives the exit status; nothing of a sanitizer may have been said."""
+        """Waits for the end and gives the exit status; no sanitizer may have said anything."""
         try:
             status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -22,9 +22,10 @@ def unescape(text):
 
 
 def read_corpus(name):
-    """Cases as dictionaries; texts are bytes where escapes are allowed, lists where a key repeats."""
+    """Cases as dictionaries; bytes where escapes are allowed, lists where a key repeats."""
     cases = []
-    for block in re.split(r'\n\n+', (ROOT / 'test' / 'corpus' / name).read_text(encoding='latin-1')):
+    text = (ROOT / 'test' / 'corpus' / name).read_text(encoding='latin-1')
+    for block in re.split(r'\n\n+', text):
         case = {'bytes': b'', 'level': 'head', 'body': b'', **{key: [] for key in LISTS}}
         for line in block.split('\n'):
             if not line or line.startswith('#'):

@@ -24,7 +24,8 @@ def method_of(case):
 
 def test_the_corpus_is_as_large_as_promised():
     assert len(REQUESTS) + len(RESPONSES) >= 150
-    assert len(set(names(REQUESTS))) == len(REQUESTS) and len(set(names(RESPONSES))) == len(RESPONSES)
+    for cases in (REQUESTS, RESPONSES):
+        assert len(set(names(cases))) == len(cases)
 
 
 # ---- requests
@@ -175,8 +176,8 @@ def test_request_of_each_kind_in_pieces(requests_setup):
 
 @pytest.mark.parametrize('local', ['/local', '/limited'])
 def test_bad_bodies_at_a_local_answer(start_weir, local):
-    """Nobody wants the body, but its framing is lost all the same: one answer, then the end, and what
-    follows is never taken for a request."""
+    """Nobody wants the body, but its framing is lost all the same: one answer, then the end, and
+    what follows is never taken for a request."""
     weir = start_weir(one_listener(
         '[[route]]\npath = "/local"\nrespond = {status = 200, body = "local"}\n'
         '[[route]]\npath = "/limited"\nrespond = {status = 200}\nmax_body_size = 1\n'))

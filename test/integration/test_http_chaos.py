@@ -1,5 +1,5 @@
-"""Random clients against random origins, with few buffers and reloads in between. Whatever happens, a
-response that looks whole is the right one, and in the end nothing is left over: no connection, no
+"""Random clients against random origins, with few buffers and reloads in between. Whatever happens,
+a response that looks whole is the right one, and in the end nothing is left over: no connection, no
 buffer, no sanitizer's word."""
 import contextlib
 import functools
@@ -42,7 +42,7 @@ class Plan:
                                  [30, 4, 2, 2, 1, 1])[0]
         if self.size < 50 and self.end in ('cut', 'reset'):
             self.end = 'keep'
-        # Where the end of the connection ends the content, a cut by FIN is not to be seen by anybody.
+        # Where the end of the connection ends the content, nobody can see a cut by FIN.
         if self.framing in ('close', 'old') and self.end == 'cut':
             self.end = 'reset'
         self.interims = order.choice([0, 0, 0, 1, 3])
@@ -122,7 +122,8 @@ class Wanderer(threading.Thread):
     def run(self):
         while not self.stop_event.is_set():
             try:
-                with Client(self.port, receive_buffer=self.order.choice([None, None, 4096])) as client:
+                with Client(self.port, receive_buffer=self.order.choice([None, None,
+                                                                         4096])) as client:
                     client.send_failed = False
                     self.wander(client)
             except (Ended, OSError):
@@ -137,8 +138,10 @@ class Wanderer(threading.Thread):
                 return
             asked = [self.ask() for _ in range(self.order.choice([1, 1, 1, 2, 5]))]
             data = b''.join(request[-1] for request in asked)
-            how = self.order.choices(['read', 'reset', 'close', 'half', 'part'], [40, 1, 1, 1, 1])[0]
-            sender = threading.Thread(target=quietly, args=(client, data, self.order.choice([1, 1, 9])))
+            how = self.order.choices(['read', 'reset', 'close', 'late', 'part'], [40, 1, 1, 1,
+                                                                                  1])[0]
+            sender = threading.Thread(target=quietly, args=(client, data,
+                                                            self.order.choice([1, 1, 9])))
             sender.start()
             try:
                 if self.finish(client, how, asked):
@@ -155,7 +158,7 @@ class Wanderer(threading.Thread):
         self.dead = True
         if how == 'part':
             client.fill()
-        if how == 'half':
+        if how == 'late':
             time.sleep(0.002)
         if how in ('reset', 'close', 'part'):
             time.sleep(self.order.choice([0, 0, 0.001, 0.01]))
@@ -202,7 +205,8 @@ class Wanderer(threading.Thread):
             self.others += 1
         else:
             self.whole += 1
-            if not plan.whole() and method != 'HEAD' and 'Content-Length' not in dict(response.fields):
+            open_ended = method != 'HEAD' and response.get('Content-Length') is None
+            if open_ended and not plan.whole():
                 time.sleep(0.2)  # a send of ours may have met the reset that the reader misses now
                 if client.send_failed:
                     raise Ended(reset=True)
@@ -255,4 +259,5 @@ def nothing_left(weir):
     weir.send_signal(signal.SIGUSR2)
     lines = wait_until(lambda: [line for line in weir.lines[before:] if ' stats core ' in line][1:])
     return all(re.search(r' connections=0 ', line) and re.search(r' buffers_in_use=0 ', line)
-               for line in (line for line in weir.lines[before:] if ' stats core ' in line)) and lines
+               for line in (line for line in weir.lines[before:]
+                            if ' stats core ' in line)) and lines

@@ -139,7 +139,8 @@ UPLOADS = {
     'nothing of it': b'POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\n',
     'large': b'POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 200000\r\n\r\n' + b'x' * 100000,
     'chunked': b'POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n',
-    'in a trailer': b'POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n',
+    'in a trailer': b'POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n'
+                    b'0\r\nX: y\r\n',
 }
 
 
@@ -225,7 +226,8 @@ def test_leaving_while_connecting(start_weir):
     weir = start_weir(one_listener(
         f'[upstream.o]\nservers = ["127.0.0.1:{listener.getsockname()[1]}"]\nmax_connecting = 1\n'
         '[[route]]\nproxy = "o"\n', 'half_close_grace = "200ms"'))
-    clients = [Client(weir.port()).send(REQUESTS['GET']) for _ in range(4)]  # one connects, three wait
+    clients = [Client(weir.port()).send(REQUESTS['GET'])
+               for _ in range(4)]  # one connects, three wait
     time.sleep(0.2)
     for client in clients[:2]:
         client.reset()

@@ -126,7 +126,8 @@ def test_pipelined_requests_are_answered_in_order(client):
             sent.append(b'GET /local HTTP/1.1\r\nHost: t\r\n\r\n')
             expected.append(b'local')
         elif i % 4 == 1:
-            sent.append(b'PUT /put HTTP/1.1\r\nHost: t\r\nContent-Length: 300\r\n\r\n' + content(300))
+            sent.append(b'PUT /put HTTP/1.1\r\nHost: t\r\nContent-Length: 300\r\n\r\n' +
+                        content(300))
             expected.append(digest(content(300)))
         elif i % 4 == 2:
             sent.append(b'PUT /put HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n' +
@@ -236,7 +237,8 @@ def test_request_bodies(setup, client, framing):
     for size in SIZES:
         data = content(size)
         if framing == 'length':
-            client.send_request('PUT /put HTTP/1.1', 'Host: t', f'Content-Length: {size}', body=data)
+            client.send_request('PUT /put HTTP/1.1', 'Host: t', f'Content-Length: {size}',
+                                body=data)
         else:
             client.send_request('PUT /put HTTP/1.1', 'Host: t', 'Transfer-Encoding: chunked',
                                 body=chunks(data) + LAST)
@@ -306,7 +308,8 @@ def test_trailers_pass_both_ways(setup, start_weir, start_origin):
     def script(connection):
         while True:
             connection.read_request()
-            connection.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n'
+            connection.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n'
+                            b'Trailer: X-Sum\r\n\r\n'
                             b'2\r\nhi\r\n0\r\nX-Sum: 7\r\nX-Sum: 8\r\nContent-Length: 5\r\n\r\n')
     origin = start_origin(script)
     weir = start_weir(one_listener(f'[[route]]\nproxy = "{origin.url}"\n'))
@@ -329,14 +332,16 @@ def test_large_trailers(start_weir, start_origin):
         while True:
             request = connection.read_request()
             lines = ''.join(f'{name}: {value}\r\n' for name, value in request.trailers)
-            connection.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n' +
+            connection.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+                            b'1\r\nx\r\n0\r\n' +
                             lines.encode() + b'\r\n')
     origin = start_origin(script)
     weir = start_weir(one_listener(f'[[route]]\nproxy = "{origin.url}"\n'))
     trailers = [(f'X-T{i}', 'v' * 100) for i in range(60)]
     lines = ''.join(f'{name}: {value}\r\n' for name, value in trailers).encode()
     with Client(weir.port()) as client:
-        client.send(b'POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n' + lines +
+        client.send(b'POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n' +
+                    lines +
                     b'\r\n')
         assert client.read_response().trailers == trailers
         assert origin.requests[-1].trailers == trailers
@@ -502,7 +507,8 @@ def test_expect_continue(interim, framing, size):
             client.send_request(
                 'PUT / HTTP/1.1', 'Host: t', 'Expect: 100-continue',
                 f'Content-Length: {size}' if framing == 'length' else 'Transfer-Encoding: chunked')
-            heads = [client.read_head().status for _ in range(3)]  # before a byte of the body is sent
+            heads = [client.read_head().status
+                     for _ in range(3)]  # before a byte of the body is sent
             assert heads == [103, 103, 100]
             client.send(data if framing == 'length' else chunks(data) + LAST)
             response = client.read_response()
@@ -641,7 +647,8 @@ def test_body_limits(limited, setup, path, size, framing, status):
         if framing == 'length':
             data = head.encode() + b'Content-Length: %d\r\n\r\n' % size + content(size)
         else:
-            data = head.encode() + b'Transfer-Encoding: chunked\r\n\r\n' + chunks(content(size)) + LAST
+            data = (head.encode() + b'Transfer-Encoding: chunked\r\n\r\n' +
+                    chunks(content(size)) + LAST)
         threading.Thread(target=send_quietly, args=(client, data)).start()
         response = client.read_response()
         assert response.status == status

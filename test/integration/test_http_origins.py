@@ -1,5 +1,5 @@
-"""Origins that misbehave, and the pool of their connections: a whole truth or a clean 502, never the
-answer to somebody else's request, and a retry only where nothing can happen twice."""
+"""Origins that misbehave, and the pool of their connections: a whole truth or a clean 502, never
+the answer to somebody else's request, and a retry only where nothing can happen twice."""
 import random
 import threading
 import time
@@ -184,7 +184,8 @@ def test_the_limit_on_idle_connections(start_weir, start_origin):
     for client in clients:
         assert client.read_response().status == 200
         client.close()
-    wait_until(lambda: sum(c.sock.fileno() >= 0 for c in origin.connections) == 2, what='two are left')
+    wait_until(lambda: sum(c.sock.fileno() >= 0 for c in origin.connections) == 2,
+               what='two are left')
 
 
 UNSOLICITED = {
@@ -233,7 +234,7 @@ def test_bytes_on_an_idle_connection(start_weir, start_origin, said, closes, siz
 @pytest.mark.parametrize('framing', ['length', 'chunked'])
 @pytest.mark.parametrize('size', [2, 30000, 1000000])
 def test_bytes_behind_an_answer(start_weir, start_origin, size, framing):
-    """Together with its last bytes, while the next request waits already: they are no answer to it."""
+    """Together with its last bytes, while the next request waits: they are no answer to it."""
     def script(connection):
         if connection.number > 0:
             return respond(b'good')(connection)
@@ -241,8 +242,8 @@ def test_bytes_behind_an_answer(start_weir, start_origin, size, framing):
         if framing == 'length':
             data = b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n' % size + content(size)
         else:
-            data = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n' + chunk(content(size)) + \
-                b'0\r\n\r\n'
+            data = (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n' +
+                    chunk(content(size)) + b'0\r\n\r\n')
         connection.send(data[:-1])
         time.sleep(0.05)
         connection.send(data[-1:] + UNSOLICITED['a response'])
@@ -405,7 +406,8 @@ def test_a_stale_connection_and_expect(start_weir, start_origin):
     weir = start_weir(proxy_to(start_origin(script)))
     with Client(weir.port()) as client:
         assert client.get('/').body == b'first'
-        client.send_request('PUT / HTTP/1.1', 'Host: t', 'Content-Length: 5', 'Expect: 100-continue')
+        client.send_request('PUT / HTTP/1.1', 'Host: t', 'Content-Length: 5',
+                            'Expect: 100-continue')
         assert client.read_head().status == 100
         client.send(b'hello')
         assert client.read_response().body == b'hello'
@@ -496,8 +498,8 @@ def test_an_answer_before_the_request_is_complete(start_weir, start_origin, fram
 
 @pytest.mark.parametrize('size', [10, 300000])
 def test_a_reset_in_an_early_answer_without_length(start_weir, start_origin, size):
-    """The request is still being sent: whoever of the two directions meets the reset first, the answer
-    was cut and may not look whole."""
+    """The request is still being sent: whoever of the two directions meets the reset first, the
+    answer was cut and may not look whole."""
     def script(connection):
         connection.read_request_head()
         connection.send(b'HTTP/1.1 200 OK\r\n\r\n' + b'x' * size + b'half')

@@ -24,7 +24,8 @@ def takes(seconds, at_most=SOON):
 def proxy_to(origin, upstream='', server=''):
     return one_listener(f'[upstream.o]\nservers = ["{origin.address}"]\n{upstream}\n'
                         '[[route]]\nproxy = "o"\n'
-                        '[[route]]\npath = "/local"\nrespond = {status = 200, body = "local"}\n', server)
+                        '[[route]]\npath = "/local"\nrespond = {status = 200, body = "local"}\n',
+                        server)
 
 
 def drip(client, data, pause=0.05):
@@ -47,7 +48,8 @@ def slow_clients(start_weir, start_origin):
                                f'client_body_timeout = {SHORT_TEXT}\n')), origin
 
 
-@pytest.mark.parametrize('start', [b'G', b'GET / HTTP/1.1\r\nHost: t', b'GET / HTTP/1.1\r\nHost: t\r\n'],
+@pytest.mark.parametrize('start', [b'G', b'GET / HTTP/1.1\r\nHost: t',
+                                   b'GET / HTTP/1.1\r\nHost: t\r\n'],
                          ids=['byte', 'field', 'line'])
 def test_half_a_head(slow_clients, start):
     weir, origin = slow_clients
@@ -263,7 +265,8 @@ STALLS = {
     'length': b'HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n' + b'x' * 50000,
     'length, head only': b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n',
     'chunked': b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
-    'chunked, in a trailer': b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: y',
+    'chunked, in a trailer': b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+                             b'1\r\nx\r\n0\r\nX: y',
     'close': b'HTTP/1.1 200 OK\r\n\r\nhello',
 }
 
