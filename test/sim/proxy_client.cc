@@ -14,6 +14,7 @@ Client::Client(Run& run, size_t number, ClientPlan plan)
     : run_(run), fate_(run.clients.emplace_back()), plan_(std::move(plan)) {
   fate_.ip = plan_.ipv6 ? "2001:db8::" + std::to_string(number + 1)
                         : "10.0.0." + std::to_string(number + 1);
+  fate_.pipelines = plan_.pipelined;
   fate_.port = static_cast<uint16_t>(20'000 + number);
   for (const Request* request : plan_.requests) run_.fate(*request).client = number;
 }
@@ -78,6 +79,7 @@ void Client::leave() {
       return;
     case Leaving::kCloses:
       fate_.gone_ns = run_.kernel.now_ns();
+      fate_.gone_by_fin = true;
       peer_->close();
       break;
     case Leaving::kResets:

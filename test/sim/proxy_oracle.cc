@@ -38,6 +38,7 @@ class Judge {
 
  private:
   void judge_exchange(const Request& request, const LogLine& line);
+  void judge_end(const Request& request, const LogLine& line);
   void judge_success(const Request& request, const LogLine& line);
   void judge_failure(const Request& request, const LogLine& line);
   void judge_unstarted(const Request& request, bool next);
@@ -107,14 +108,7 @@ void Judge::judge_exchange(const Request& request, const LogLine& line) {
     run_.violation(request, "it failed for " + std::string(to_string(line.reason)) + " (status " +
                                 std::to_string(line.status) + "), of which there was no cause");
   }
-  // Nobody works for a client that is gone: at most until the end of its half-close grace.
-  const uint64_t patience = (run_.setup.times.half_close_grace + 200) * kMillisecond;
-  const bool noticed = client_.gone_ns == 0 || line.at_ns <= client_.gone_ns + patience;
-  if (!noticed && !client_.disturbed && !client_.slow && !all_slow()) {
-    run_.violation(request, "its client left " +
-                                std::to_string((line.at_ns - client_.gone_ns) / kMillisecond) +
-                                " ms before weir noticed");
-  }
+  judge_end(request, line);
   if (!status_fits(request, line)) {
     run_.violation(request, "status " + std::to_string(line.status) + " with reason " +
                                 std::string(to_string(line.reason)));
@@ -128,6 +122,21 @@ void Judge::judge_exchange(const Request& request, const LogLine& line) {
   } else {
     judge_failure(request, line);
   }
+}
+
+// Nobody works for a client that is gone: at most for the half-close grace, and once more each time
+// that the answer moved. But where nothing is read from it (its queue is full, there are no
+// buffers, its content is not wanted yet), nobody can know.
+void Judge::judge_end(const Request& request, const LogLine& line) {
+  if (client_.gone_ns == 0 || client_.disturbed || client_.slow || all_slow()) return;
+  const bool content = client_.gone_by_fin && request.framing != Framing::kNone;
+  const bool large = request.wire_body.size() > 2 * run_.setup.buffer_bytes;
+  if (client_.pipelines || run_.starved || content || large) return;
+  const uint64_t patience = 3 * run_.setup.times.half_close_grace + 200;
+  const uint64_t late = line.at_ns - std::min(line.at_ns, client_.gone_ns);
+  if (late <= patience * kMillisecond) return;
+  run_.violation(request, "its client left " + std::to_string(late / kMillisecond) +
+                              " ms before weir noticed");
 }
 
 void Judge::judge_success(const Request& request, const LogLine& line) {

@@ -40,9 +40,11 @@ struct Fate {
 struct ClientFate {
   std::string ip;
   uint16_t port = 0;
+  bool pipelines = false;
   bool connected = false;
   bool left = false;            // by its script, or it stopped half-way
   uint64_t gone_ns = 0;         // when it closed or reset its connection; 0: it did not
+  bool gone_by_fin = false;     // what it had sent may still be good, and weir may still try
   uint64_t half_closed_ns = 0;  // when, behind complete requests; 0: never
   bool slow = false;            // it stopped reading or sending for a while
   bool said_close = false;      // a response announced the end

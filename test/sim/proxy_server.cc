@@ -147,7 +147,6 @@ void Proxy::start() {
     if (setup.one_shot) options.reactor.receive = runtime::ReceiveStrategy::kOneShot;
     slot.core = std::make_unique<server::Core>(options, slot.channel, slot.logger, cell_);
     WEIR_CHECK(slot.core->open().has_value());
-    slot.open = true;
   }
   open_listener(kAddress);
   open_listener(kAddressV6);
@@ -346,7 +345,7 @@ void Proxy::close() {
     runtime::set_current_reactor(&slot->core->worker().reactor);
     check_closed(*slot);
     slot->core->close();
-    slot->open = false;
+    slot->core.reset();
     read_log(*slot);
   }
   const size_t left = cell_.reclaim();

@@ -66,7 +66,6 @@ class Proxy {
     std::unique_ptr<server::Core> core;
     std::deque<server::Command> pending;
     bool quiet = false;
-    bool open = false;
     server::Scrape scrape;
     bool scraping = false;
   };
