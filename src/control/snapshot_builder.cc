@@ -24,6 +24,11 @@ bool resolve(const config::UpstreamServer& server, base::SocketAddress& out, std
   addrinfo* found = nullptr;
   const std::string port = std::to_string(server.port);
   const int status = getaddrinfo(server.host.c_str(), port.c_str(), &hints, &found);
+  if (status != 0 && (server.host == "localhost" || server.host.ends_with(".localhost"))) {
+    // RFC 6761 6.3: always the loopback, also where no /etc/hosts says so.
+    out = base::SocketAddress::from_ip(base::IpAddress::from_v4(INADDR_LOOPBACK), server.port);
+    return true;
+  }
   if (status != 0) {
     error = gai_strerror(status);
     return false;

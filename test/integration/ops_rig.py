@@ -313,8 +313,8 @@ class Rig:
         for end in [weir.close for weir in self.weirs] + [origin.stop for origin in self.origins]:
             try:
                 end()
-            except AssertionError as error:
-                errors.append(str(error))
+            except Exception as error:  # whatever it is, the others are ended too
+                errors.append(f'{type(error).__name__}: {error}')
         assert not errors, '\n'.join(errors)
 
 

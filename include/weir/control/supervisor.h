@@ -124,8 +124,7 @@ class Supervisor {
   std::vector<std::unique_ptr<CoreSlot>> cores_;
   Phase phase_ = Phase::kStarting;
   std::vector<int> early_signals_;  // came before there was anything to apply them to
-  bool cut_ = false;                // the shutdown deadline cut connections
-  bool stats_wanted_ = false;
+
   uint32_t scrapes_due_ = 0;
   size_t generations_alive_ = 1;
   int64_t old_generation_since_us_ = 0;

@@ -33,7 +33,7 @@ void replay(const char* name, Target target) {
 }  // namespace
 
 // A broken property aborts; the file's name is in the order of the folder.
-TEST_CASE("stored inputs of the fuzzers hold their properties") {
+TEST_CASE("stored inputs of the fuzzers hold their properties", "[fuzz]") {
   replay("h1_request", weir::fuzz::h1_request);
   replay("h1_response", weir::fuzz::h1_response);
   replay("h1_chunked", weir::fuzz::h1_chunked);
@@ -41,7 +41,7 @@ TEST_CASE("stored inputs of the fuzzers hold their properties") {
   replay("uri", weir::fuzz::uri);
 }
 
-TEST_CASE("the corpus holds the fuzzers' properties") {
+TEST_CASE("the corpus holds the fuzzers' properties", "[fuzz]") {
   for (const auto& c : weir::test::read_corpus("h1_requests.txt")) {
     run(weir::fuzz::h1_request, c.bytes);
     run(weir::fuzz::h1_rewrite, c.bytes);
