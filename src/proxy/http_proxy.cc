@@ -331,7 +331,7 @@ Task<> Exchange::relay_request_body() {
   }
   const RelayEnd end = co_await relay_body(relay);
   if (relay.retain == nullptr) replayable_ = false;
-  if (relay.lost_input) keep_alive_ = false;
+  if (relay.lost_input) keep_alive_ = replayable_ = false;
   if (client.direct_mode()) client.start_receiving();
   request_relay_end_ = end;
   request_end_ms_ = worker_->reactor.now_ms();

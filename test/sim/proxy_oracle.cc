@@ -41,9 +41,10 @@ class Judge {
   void judge_end(const Request& request, const LogLine& line);
   void judge_success(const Request& request, const LogLine& line);
   void judge_failure(const Request& request, const LogLine& line);
-  void judge_unstarted(const Request& request, bool next);
+  void judge_unstarted(size_t at);
   [[nodiscard]] bool plausible(const Request& request, const LogLine& line) const;
   [[nodiscard]] bool status_fits(const Request& request, const LogLine& line) const;
+  [[nodiscard]] bool few_buffers() const { return run_.starved || run_.setup.buffers <= 64; }
   // The client was there to the end and read all that came.
   [[nodiscard]] bool watched() const {
     return client_.connected && !client_.left && !client_.disturbed;
@@ -61,7 +62,7 @@ void Judge::judge() {
   for (size_t i = 0; i < requests.size(); ++i) {
     const Request& request = *requests[i];
     if (i >= lines.size()) {
-      judge_unstarted(request, i == client_.responses);
+      judge_unstarted(i);
       continue;
     }
     const LogLine& line = *lines[i];
@@ -80,11 +81,16 @@ void Judge::judge() {
   }
 }
 
-void Judge::judge_unstarted(const Request& request, bool next) {
+void Judge::judge_unstarted(size_t at) {
+  const Request& request = *requests[at];
   const Fate& fate = run_.fate(request);
   if (fate.seen != 0) run_.violation(request, "an origin saw it, and no record says so");
-  if (fate.status != 0 && !fate.busy) run_.violation(request, "answered without a record");
-  if (!next || !fate.begun || !watched() || client_.said_close || client_.busy) return;
+  // The record of a head that was refused has no name when the connection broke meanwhile.
+  if (fate.status != 0 && !fate.busy && client_.error == 0) {
+    run_.violation(request, "answered without a record");
+  }
+  if (at != client_.responses || !fate.begun || !watched() || client_.said_close || client_.busy)
+    return;
   // Its connection ended without a word before it began.
   const FaultCounts& counts = run_.kernel.fault_counts();
   const bool idle =
@@ -97,7 +103,12 @@ void Judge::judge_unstarted(const Request& request, bool next) {
   const bool unfinished = run_.draining && (!fate.sent || counts.slow_peer != 0);
   // The answer to a connection beyond the limit is not waited for.
   const bool refused = run_.setup.connections_max != 0 && client_.responses == 0;
-  if (late || unfinished || run_.cancelled || idle || never_accepted || refused) return;
+  // What was read behind a large chunked body is dropped where there is no buffer for it, or when
+  // the origin does not take the body.
+  const bool behind_large = at > 0 && requests[at - 1]->framing == Framing::kChunked &&
+                            requests[at - 1]->body_bytes > 30'000;
+  const bool dropped = client_.pipelines && (few_buffers() || behind_large);
+  if (late || unfinished || run_.cancelled || idle || never_accepted || refused || dropped) return;
   run_.violation(request, "sent in full on a kept connection, and neither answered nor recorded");
 }
 
@@ -131,7 +142,7 @@ void Judge::judge_end(const Request& request, const LogLine& line) {
   if (client_.gone_ns == 0 || client_.disturbed || client_.slow || all_slow()) return;
   const bool content = client_.gone_by_fin && request.framing != Framing::kNone;
   const bool large = request.wire_body.size() > 2 * run_.setup.buffer_bytes;
-  if (client_.pipelines || run_.starved || content || large) return;
+  if (client_.pipelines || few_buffers() || content || large) return;
   const uint64_t patience = 3 * run_.setup.times.half_close_grace + 200;
   const uint64_t late = line.at_ns - std::min(line.at_ns, client_.gone_ns);
   if (late <= patience * kMillisecond) return;

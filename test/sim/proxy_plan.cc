@@ -292,7 +292,8 @@ void choose_request(Kernel& kernel, const Setup& setup, bool last, Request& requ
     request.refused = 413;
     request.wrong_body = request.framing == Framing::kChunked;
   }
-  if (!passed_on) request.refused = 0;
+  // Where the content is not wanted, it is only looked at if that keeps the connection.
+  if (!passed_on) request.refused = request.spoiled ? 400 : 0;
   write_request(kernel, request);
 }
 

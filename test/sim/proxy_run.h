@@ -108,7 +108,7 @@ struct Run {
   bool origin_closed = false;         // a connection without a word, between two exchanges
   bool extra_bytes = false;           // came from an origin
   bool starved = false;               // the buffers ran out
-  bool all_down[2] = {false, false};  // of an upstream, at some time
+  bool all_down[2] = {false, false};  // the servers of an upstream, each at some time
 };
 
 }  // namespace weir::sim

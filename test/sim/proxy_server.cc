@@ -104,15 +104,15 @@ void Proxy::publish() {
   watch_servers();
 }
 
-// Notes when an upstream has (or may have, seen from a request of an older generation) no server.
+// Notes when a request may find no server of an upstream: it tries one after the other, and reloads
+// come in between.
 void Proxy::watch_servers() {
   for (size_t which = 0; which < 2; ++which) {
-    uint32_t up = 0;
     for (size_t k = 0; k < origins_[which].size(); ++k) {
-      if (origins_[which][k].is_up()) up |= 1u << k;
+      if (!origins_[which][k].is_up()) down_[which] |= 1u << k;
     }
     for (const uint32_t set : sets_[which]) {
-      if ((set & up) == 0) run_.all_down[which] = true;
+      if ((set & ~down_[which]) == 0) run_.all_down[which] = true;
     }
   }
 }

@@ -92,6 +92,7 @@ class Proxy {
   std::deque<OriginServer> origins_[2];
   // Server sets of each generation so far, as bits.
   std::vector<uint32_t> sets_[2];
+  uint32_t down_[2] = {0, 0};  // servers that were down at some time
   std::vector<std::unique_ptr<CoreSlot>> slots_;
   Coverage coverage_;
 };
