@@ -165,7 +165,6 @@ void Supervisor::begin_cancel(const char* why) {
 
 void Supervisor::on_phase_deadline() {
   if (phase_ == Phase::kDraining) {
-    
     begin_cancel("shutdown_timeout has passed");
   } else if (phase_ == Phase::kCancelling) {
     // Nothing can be joined any more; the kernel cleans up behind us.
