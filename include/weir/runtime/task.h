@@ -70,8 +70,8 @@ class [[nodiscard]] Task {
   using promise_type = detail::Promise<T>;
   using Handle = std::coroutine_handle<promise_type>;
 
-  Task(Handle handle) noexcept
-      : handle_(handle) {}  // NOLINT: made by the compiler from the promise
+  // Made by the compiler from what the promise gives: not explicit.
+  Task(Handle handle) noexcept : handle_(handle) {}  // NOLINT(google-explicit-constructor)
   Task(Task&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
   Task& operator=(Task&&) = delete;
   ~Task() {

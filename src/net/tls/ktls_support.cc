@@ -70,7 +70,8 @@ struct Pair {
     if (result == 0) result = sys::listen(listener, 1);
     if (result == 0) result = sys::getsockname(listener, name, &size);
     if (result == 0) result = theirs = sys::socket(family, SOCK_STREAM, 0);
-    if (result >= 0 && ::connect(theirs, name, size) < 0 && errno != EINPROGRESS) result = -errno;
+    if (result >= 0 && theirs >= 0 && ::connect(theirs, name, size) < 0 && errno != EINPROGRESS)
+      result = -errno;
     pollfd ready{.fd = listener, .events = POLLIN, .revents = 0};
     if (result >= 0 && ::poll(&ready, 1, kPatienceMs) != 1) result = -ETIMEDOUT;
     if (result >= 0) result = ours = sys::accept(listener);
