@@ -15,7 +15,6 @@ using base::Error;
 using base::Result;
 using http::BodyFraming;
 using http::Method;
-using net::ReadEvent;
 using net::Transport;
 using runtime::Task;
 using upstream::Connection;

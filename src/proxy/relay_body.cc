@@ -11,7 +11,6 @@ namespace weir::proxy {
 
 using http::BodyFraming;
 using net::ReadEvent;
-using net::Transport;
 using runtime::Task;
 
 namespace {

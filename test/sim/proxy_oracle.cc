@@ -45,6 +45,10 @@ class Judge {
   [[nodiscard]] bool plausible(const Request& request, const LogLine& line) const;
   [[nodiscard]] bool status_fits(const Request& request, const LogLine& line) const;
   [[nodiscard]] bool few_buffers() const { return run_.starved || run_.setup.buffers <= 64; }
+  // The response behind it had to be cut by a reset, which may take earlier ones with it.
+  [[nodiscard]] bool cut_by_next(const LogLine& line) const {
+    return client_.error != 0 && lines.back() != &line && lines.back()->reason != Reason::kNone;
+  }
   // The client was there to the end and read all that came.
   [[nodiscard]] bool watched() const {
     return client_.connected && !client_.left && !client_.disturbed;
@@ -171,9 +175,8 @@ void Judge::judge_success(const Request& request, const LogLine& line) {
     run_.violation(request, "a success that no origin knows of");
   }
   if (!watched() || fate.complete || run_.cancelled) return;
-  // What was sent may still be lost when the client does not read and weir's patience ends, or when
-  // the response behind it had to be cut by a reset.
-  if (client_.error != 0 && lines.back() != &line && lines.back()->reason != Reason::kNone) return;
+  // What was sent may still be lost when the client does not read and weir's patience ends.
+  if (cut_by_next(line)) return;
   if (client_.slow || run_.kernel.fault_counts().slow_peer != 0) return;
   run_.violation(request, "a success in the log that the client does not have");
 }
@@ -187,6 +190,7 @@ void Judge::judge_failure(const Request& request, const LogLine& line) {
   }
   const bool told = line.status != request.answer.status && !ended_by_others;
   if (!watched() || fate.status != 0 || !told || fate.seen != 0 || run_.cancelled) return;
+  if (cut_by_next(line)) return;
   if (client_.slow || all_slow()) return;
   run_.violation(request, "status " + std::to_string(line.status) +
                               " in the log, and the client was not told");

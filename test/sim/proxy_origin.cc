@@ -40,6 +40,7 @@ void OriginServer::read(Link& link) {
   while (!in.empty() && !link.over) {
     if (link.reader.complete()) {
       link.over = link.trouble == Trouble::kExtraBytes;  // those may come any time later
+      run_.extra_bytes |= link.over;
       if (link.over) return link.peer.close();
       run_.violation(*link.request, "another request on its connection before the answer ended");
       return;
@@ -267,7 +268,9 @@ void OriginServer::answer_done(Link& link) {
     return;
   }
   if (plan.afterwards == Afterwards::kClosesLater) {
-    const uint64_t when = kMicrosecond << run_.kernel.below(20);
+    // Often about when the connection is taken for the next request.
+    const uint64_t when = run_.kernel.chance(60) ? run_.kernel.below(2 * kMillisecond)
+                                                 : kMicrosecond << run_.kernel.below(20);
     run_.kernel.schedule(when, [this, &link, exchange = link.exchanges] {
       if (link.over || link.request != nullptr || link.exchanges != exchange) return;
       run_.tell("origin closes peer " + std::to_string(link.peer.id()));

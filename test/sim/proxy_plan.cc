@@ -189,7 +189,7 @@ void choose_answer(Kernel& kernel, const Setup& setup, const Request& request, A
     answer.pieces = 1 + static_cast<unsigned>(kernel.below(6));
     answer.gap_ns = some_time(kernel, 20 * kMillisecond);
   }
-  if (request.framing != Framing::kNone && kernel.chance(12)) answer.early = true;
+  if (request.framing != Framing::kNone && kernel.chance(20)) answer.early = true;
   if (setup.slow_origins && kernel.chance(30)) {
     answer.delay_ns = some_time(kernel, 5 * kSecond);
     if (kernel.chance(50)) answer.stall_ns = some_time(kernel, 5 * kSecond);
@@ -281,7 +281,7 @@ void choose_request(Kernel& kernel, const Setup& setup, bool last, Request& requ
   choose_body(kernel, setup, request);
   choose_answer(kernel, setup, request, request.answer);
   const bool passed_on = request.place <= Place::kSmall;
-  if (setup.wrong_requests && request.framing == Framing::kChunked && kernel.chance(20)) {
+  if (setup.wrong_requests && request.framing == Framing::kChunked && kernel.chance(35)) {
     request.wrong = "bad chunk";
     request.wrong_body = request.spoiled = true;
     if (request.body_bytes > kSmallBodyMax) request.body_bytes %= kSmallBodyMax;

@@ -202,6 +202,7 @@ void Proxy::drain() {
 }
 
 void Proxy::cancel() {
+  if (stopping_) return;
   run_.tell("control cancels");
   if (!run_.draining) run_.drain_at_ns = run_.kernel.now_ns();
   run_.draining = run_.cancelled = true;
@@ -210,6 +211,7 @@ void Proxy::cancel() {
 }
 
 void Proxy::scrape() {
+  if (stopping_) return;
   for (auto& slot : slots_) {
     if (slot->scraping) continue;
     slot->scraping = true;
@@ -217,7 +219,10 @@ void Proxy::scrape() {
   }
 }
 
-void Proxy::stop() { send_all({.kind = Command::Kind::kStop}); }
+void Proxy::stop() {
+  send_all({.kind = Command::Kind::kStop});
+  stopping_ = true;
+}
 
 bool Proxy::quiet() const {
   return std::ranges::all_of(slots_, [](const auto& slot) { return slot->quiet; });

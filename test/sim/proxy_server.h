@@ -86,6 +86,7 @@ class Proxy {
   Run& run_;
   proxy::GenerationCell cell_;
   int control_wake_fd_ = -1;
+  bool stopping_ = false;  // events that come later are of no use
   uint64_t epoch_ = 0;
   uint32_t next_listener_ = 1;
   uint32_t second_listener_ = 0;  // 0: closed

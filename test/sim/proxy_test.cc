@@ -144,7 +144,7 @@ uint64_t number(const char* name, uint64_t otherwise) {
 TEST_CASE("sim: the proxy under faults") {
   const uint64_t one = number("WEIR_SIM_SEED", 0);
   const uint64_t first = one != 0 ? one : number("WEIR_SIM_FIRST", 1);
-  const uint64_t last = one != 0 ? one : first - 1 + number("WEIR_SIM_SEEDS", 300);
+  const uint64_t last = one != 0 ? one : first - 1 + number("WEIR_SIM_SEEDS", 1000);
   Outcome all;
   for (uint64_t seed = first; seed <= last; ++seed) {
     const Outcome outcome = run_once(seed);

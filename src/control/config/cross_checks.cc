@@ -104,7 +104,9 @@ void check_routes(Reader& reader) {
     const std::string what = identity(route.spec);
     const std::vector<std::string> any = {"*"};
     for (const std::string& host : route.spec.hosts.empty() ? any : route.spec.hosts) {
-      const auto [entry, added] = seen.emplace(host + '\n' + what, i);
+      std::string key = host;
+      key.append(1, '\n').append(what);
+      const auto [entry, added] = seen.emplace(std::move(key), i);
       if (added) continue;
       const Route& first = routes[entry->second];
       reader.error(route.place, route.key,
