@@ -1,6 +1,7 @@
 // weir: the program.
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <weir/control/config/schema.h>
@@ -10,6 +11,8 @@
 #include "cli.h"
 
 namespace {
+
+void print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
 void print_version() {
   std::printf("weir %s\nbuilt with %s: %s\n", WEIR_VERSION, WEIR_COMPILER, WEIR_OPTIONS);
@@ -32,7 +35,7 @@ int main(int count, char** words) {
     return 2;
   }
   switch (arguments->command) {
-    case Arguments::Command::kHelp: std::fputs(weir::app::help_text().data(), stdout); return 0;
+    case Arguments::Command::kHelp: print(weir::app::help_text()); return 0;
     case Arguments::Command::kVersion: print_version(); return 0;
     case Arguments::Command::kReference:
       std::fputs(weir::control::config::render_reference().c_str(), stdout);

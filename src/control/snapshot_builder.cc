@@ -98,8 +98,8 @@ BuildResult build_generation(const config::Config& config, Identities& identitie
   BuildResult result;
   config::LoweredRoutes lowered = config::lower_routes(config);
   fill_upstreams(config, lowered, identities, inputs, result);
-  auto snapshot = route::build_snapshot(std::move(lowered.routes), std::move(lowered.upstreams),
-                                        {.epoch = inputs.epoch});
+  auto snapshot =
+      route::build_snapshot(lowered.routes, std::move(lowered.upstreams), {.epoch = inputs.epoch});
   if (!snapshot) {
     for (const route::BuildError& error : snapshot.error()) {
       result.errors.push_back(error.origin + ": " + error.message);
