@@ -287,10 +287,11 @@ def wrk_result(text):
 
 
 def need(*programs):
-    """Skips where a program is missing; tools/setup installs them all."""
+    """Fails where a program is missing: tools/setup installs them all, and a proof that is left out
+    proves nothing."""
     for program in programs:
         if shutil.which(program, path=os.environ['PATH'] + ':/usr/sbin') is None:
-            pytest.skip(f'{program} is not installed')
+            pytest.fail(f'{program} is not installed: tools/setup')
 
 
 class Rig:

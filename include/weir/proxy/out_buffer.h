@@ -12,8 +12,7 @@ namespace weir::proxy {
 
 class OutBuffer {
  public:
-  // Calls write(ByteWriter&) once, or twice when the first place proves too small. `spare` bytes of
-  // room behind are asked for, but only if that costs no larger place.
+  // Calls write(ByteWriter&) once, or twice when the first place proves too small.
   template <class Write>
   void fill(runtime::BufferPool& pool, Write&& write) {
     take_place(pool, 0);
