@@ -74,8 +74,12 @@ Result<int> open_listener(const SocketAddress& address, const ListenOptions& opt
     }
     set_flag(fd.get(), IPPROTO_TCP, TCP_NODELAY);
   }
-  if (int r = sys::bind(fd.get(), &address.base, address.length); r < 0)
-    return fail(from_errno(-r));
+  if (int r = sys::bind(fd.get(), &address.base, address.length); r < 0) {
+    base::Error error = from_errno(-r);
+    // The same errno means "no way there" when it comes from connect(2).
+    if (r == -EADDRNOTAVAIL) error.code = base::Errc::kAddressInvalid;
+    return fail(error);
+  }
   if (family == AF_UNIX && address.un.sun_path[0] != 0) {
     ::chmod(address.un.sun_path, static_cast<mode_t>(options.unix_mode));
   }

@@ -105,6 +105,7 @@ TEST_CASE("an address that is not ours is refused") {
   const auto fd = open_listener(parse("192.0.2.1:0"), {});
   REQUIRE_FALSE(fd);
   CHECK(fd.error().os == EADDRNOTAVAIL);
+  CHECK(fd.error().code == base::Errc::kAddressInvalid);
 }
 
 TEST_CASE("a Unix socket has its mode and its address") {
