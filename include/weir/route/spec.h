@@ -24,6 +24,20 @@ struct ServerSpec {
   bool resolved = false;        // false: a name that has to be looked up
   uint32_t weight = 1;          // 0 takes no traffic; the sum over an upstream must not be 0
   uint32_t endpoint_id = 0;     // assigned by control: stable over reloads, process-wide, dense
+  // With UpstreamSpec::tls: the name or IP address (no brackets) that the server's certificate has
+  // to have; a name is also sent as SNI. Empty: neither.
+  std::string tls_name{};
+};
+
+// How TLS is spoken to the servers of an upstream. Files are only named here; control reads them.
+struct UpstreamTlsSpec {
+  bool verify = true;
+  std::string ca_path;            // empty: the system's
+  std::string cert_path;          // empty: no client certificate
+  std::string key_path;           // empty: in cert_path
+  uint16_t min_version = 0x0303;  // as on the wire: TLS 1.2
+
+  friend bool operator==(const UpstreamTlsSpec&, const UpstreamTlsSpec&) = default;
 };
 
 struct UpstreamSpec {
@@ -39,6 +53,8 @@ struct UpstreamSpec {
   uint32_t max_idle_per_host = 256;
   uint32_t max_connecting = 64;
   std::string host_header;  // empty: pass the client's Host
+  bool tls = false;
+  UpstreamTlsSpec tls_settings;  // meaningful with `tls`
 };
 
 enum class ValueMatch : uint8_t {

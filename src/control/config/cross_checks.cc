@@ -56,6 +56,19 @@ void check_listeners(Reader& reader) {
   }
 }
 
+void check_tls_use(Reader& reader) {
+  const std::vector<Listener>& listeners = reader.config.listeners;
+  if (std::ranges::any_of(listeners, &Listener::tls)) return;
+  if (reader.has_certificates) {
+    reader.warn(reader.config.tls.place, "tls", "no listener has tls = true");
+  }
+  for (const Listener& listener : listeners) {
+    if (listener.redirect_https == 0) continue;
+    reader.warn(listener.place, "listener",
+                "sends requests to https, but no listener has tls = true");
+  }
+}
+
 void append_conditions(const std::vector<route::NameValueCondition>& conditions, std::string& out) {
   std::vector<std::string> lines;
   for (const route::NameValueCondition& condition : conditions) {
@@ -139,7 +152,10 @@ void cross_check(Reader& reader) {
   check_listeners(reader);
   check_routes(reader);
   // After an error a route may have no upstream, or the wrong one.
-  if (reader.error_count() == 0) check_upstreams(reader);
+  if (reader.error_count() == 0) {
+    check_upstreams(reader);
+    check_tls_use(reader);
+  }
 }
 
 }  // namespace weir::control::config

@@ -9,8 +9,22 @@ namespace weir::control::config {
 
 // listeners.cc, object: Listener; read_listen: ServerSettings (it adds to Config::listeners)
 void read_listener_address(Reader& reader, const TableEntry& entry, void* object);
+void read_redirect_https(Reader& reader, const TableEntry& entry, void* object);
 void read_listen(Reader& reader, const TableEntry& entry, void* object);
 void read_listeners(Reader& reader, const Node& list, const KeyPath& path);  // [[listener]]
+
+// tls.cc, object: TlsSettings; read_hostnames: CertificateFiles
+void read_ciphers(Reader& reader, const TableEntry& entry, void* object);
+void read_ciphersuites(Reader& reader, const TableEntry& entry, void* object);
+void read_groups(Reader& reader, const TableEntry& entry, void* object);
+void read_alpn(Reader& reader, const TableEntry& entry, void* object);
+void read_ticket_key_files(Reader& reader, const TableEntry& entry, void* object);
+void read_certificates(Reader& reader, const TableEntry& entry, void* object);
+void read_hostnames(Reader& reader, const TableEntry& entry, void* object);
+void read_tls(Reader& reader, const Node& table, const KeyPath& path);  // [tls]
+std::string_view check_file_path(const ScalarValue& value);
+std::string_view check_whole_seconds(const ScalarValue& value);
+std::string_view check_server_name(const ScalarValue& value);
 
 // machine.cc, object: ServerSettings, SecuritySettings
 void read_threads(Reader& reader, const TableEntry& entry, void* object);
@@ -23,6 +37,7 @@ std::vector<base::Cidr> read_blocks(Reader& reader, const TableEntry& entry, boo
 void read_servers(Reader& reader, const TableEntry& entry, void* object);
 void read_server_address(Reader& reader, const TableEntry& entry, void* object);
 void read_upstreams(Reader& reader, const Node& table, const KeyPath& path);
+void read_upstream_defaults(Reader& reader, const Node& table, const KeyPath& path);
 // Index of the upstream that `proxy` or `url` names, and the path to put in place of the route's.
 std::optional<route::ProxyAction> read_proxy_target(Reader& reader, const Node& node,
                                                     const KeyPath& path);

@@ -9,6 +9,7 @@
 
 #include "route_draft.h"
 #include "suggest.h"
+#include "tls_names.h"
 #include "units.h"
 
 namespace weir::control::config {
@@ -57,6 +58,13 @@ ServerSettings::ServerSettings() : threads(0) { apply_defaults(section("server")
 LoggingSettings::LoggingSettings() { apply_defaults(section("logging"), this); }
 PerformanceSettings::PerformanceSettings() { apply_defaults(section("performance"), this); }
 SecuritySettings::SecuritySettings() { apply_defaults(section("security"), this); }
+TlsSettings::TlsSettings()
+    : ciphers(kDefaultCiphers),
+      ciphersuites(kDefaultCiphersuites),
+      groups(kDefaultGroups),
+      alpn{std::string(kHttp11)} {
+  apply_defaults(section("tls"), this);
+}
 UpstreamSettings::UpstreamSettings() { apply_defaults(section("upstream_defaults"), this); }
 RedirectDraft::RedirectDraft() { apply_defaults(section("route.redirect"), this); }
 RespondDraft::RespondDraft() { apply_defaults(section("route.respond"), this); }

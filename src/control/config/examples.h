@@ -20,6 +20,25 @@ shutdown_timeout = "30s"
 max_body_size = "64MiB"
 )";
 
+inline constexpr std::string_view kTlsExample = R"([[listener]]
+address = "0.0.0.0:443"
+tls = true
+
+[[listener]]
+address = "0.0.0.0:80"
+redirect_https = true
+
+[tls]
+cert_path = "/etc/weir/tls/example.com.crt"
+key_path = "/etc/weir/tls/example.com.key"
+)";
+
+inline constexpr std::string_view kCertificatesExample = R"([[tls.certificates]]
+hostname = ["example.org", "*.example.org"]
+cert_path = "/etc/weir/tls/example.org.crt"
+key_path = "/etc/weir/tls/example.org.key"
+)";
+
 inline constexpr std::string_view kLoggingExample = R"([logging]
 level = "info"
 access_log = "/var/log/weir/access.log"
@@ -44,6 +63,11 @@ connect_timeout = "2s"
 inline constexpr std::string_view kUpstreamExample = R"([upstream.app]
 servers = ["10.0.0.1:3000", {address = "10.0.0.2:3000", weight = 2}, "app.internal:3000"]
 response_timeout = "5m"
+
+[upstream.api]
+servers = ["https://api.internal", "https://10.0.0.3:8443"]
+tls_server_name = "api.internal"
+tls_ca_path = "/etc/weir/tls/internal-ca.crt"
 )";
 
 inline constexpr std::string_view kRouteExample = R"([[route]]

@@ -8,7 +8,8 @@ namespace weir::control::config {
 
 namespace {
 
-constexpr std::string_view kTls = "the TLS release";
+constexpr std::string_view kAcme = "the automatic certificates release";
+constexpr std::string_view kEarlyData = "the early data release";
 constexpr std::string_view kFiles = "the static files release";
 constexpr std::string_view kTunnels = "the WebSocket and tunnel release";
 constexpr std::string_view kUpstreams = "the balancing and health check release";
@@ -26,8 +27,7 @@ constexpr std::string_view kProxyProtocol = "the PROXY protocol release";
 constexpr std::string_view kErrorPages = "the error pages release";
 
 constexpr std::array kLater = {
-    LaterKey{"", "tls", kTls},
-    LaterKey{"", "acme", kTls},
+    LaterKey{"", "acme", kAcme},
     LaterKey{"", "files", kFiles},
     LaterKey{"", "load_balancer", kUpstreams},
     LaterKey{"", "health_check", kUpstreams},
@@ -48,19 +48,11 @@ constexpr std::array kLater = {
     LaterKey{"", "sandbox", kSandbox},
     LaterKey{"", "error_pages", kErrorPages},
 
-    LaterKey{"listener", "tls", kTls},
-    LaterKey{"listener", "cert_path", kTls},
-    LaterKey{"listener", "key_path", kTls},
-    LaterKey{"listener", "certificate", kTls},
-    LaterKey{"listener", "ktls*", kTls},
     LaterKey{"listener", "http2*", kHttp2},
     LaterKey{"listener", "http3*", kHttp3},
     LaterKey{"listener", "proxy_protocol", kProxyProtocol},
     LaterKey{"listener", "mode", kTcp},
 
-    LaterKey{"server", "tls", kTls},
-    LaterKey{"server", "http", kTls},
-    LaterKey{"server", "https*", kTls},
     LaterKey{"server", "http2*", kHttp2},
     LaterKey{"server", "h2c*", kHttp2},
     LaterKey{"server", "http3*", kHttp3},
@@ -69,7 +61,6 @@ constexpr std::array kLater = {
 
     LaterKey{"performance", "open_file_cache*", kFiles},
     LaterKey{"performance", "splice*", kFiles},
-    LaterKey{"performance", "ktls*", kTls},
 
     LaterKey{"security", "enable_seccomp", kSandbox},
     LaterKey{"security", "seccomp*", kSandbox},
@@ -83,15 +74,15 @@ constexpr std::array kLater = {
     LaterKey{"security", "denied_ips", kAccess},
     LaterKey{"security", "rate_limit*", kAccess},
 
-    LaterKey{"upstream_defaults", "tls*", kTls},
+    LaterKey{"tls", "acme*", kAcme},
+    LaterKey{"tls", "auto*", kAcme},
+    LaterKey{"tls", "early_data*", kEarlyData},
+
     LaterKey{"upstream_defaults", "balance", kUpstreams},
     LaterKey{"upstream_defaults", "health_check", kUpstreams},
     LaterKey{"upstream_defaults", "retr*", kUpstreams},
     LaterKey{"upstream_defaults", "circuit_breaker", kUpstreams},
     LaterKey{"upstream_defaults", "max_connections", kUpstreams},
-    LaterKey{"upstream.NAME", "tls*", kTls},
-    LaterKey{"upstream.NAME", "ca_file", kTls},
-    LaterKey{"upstream.NAME", "sni*", kTls},
     LaterKey{"upstream.NAME", "balance", kUpstreams},
     LaterKey{"upstream.NAME", "algorithm", kUpstreams},
     LaterKey{"upstream.NAME", "health_check", kUpstreams},
@@ -127,6 +118,7 @@ constexpr std::array kLater = {
     LaterKey{"route", "compress*", kCompression},
     LaterKey{"route", "cache*", kCache},
     LaterKey{"route", "retr*", kUpstreams},
+    LaterKey{"route", "early_data", kEarlyData},
     LaterKey{"route", "plugins", kPlugins},
     LaterKey{"route", "error_pages", kErrorPages},
 
@@ -136,7 +128,7 @@ constexpr std::array kLater = {
     LaterKey{"path_routes.HOST.PATH", "open_file_cache", kFiles},
     LaterKey{"path_routes.HOST.PATH", "compression", kCompression},
     LaterKey{"path_routes.HOST.PATH", "cache", kCache},
-    LaterKey{"path_routes.HOST.PATH", "sni_name", kTls},
+    LaterKey{"path_routes.HOST.PATH", "early_data", kEarlyData},
     LaterKey{"path_routes.HOST.PATH", "use_h2c", kHttp2},
     LaterKey{"path_routes.HOST.PATH.security", "allowed_ips", kAccess},
     LaterKey{"path_routes.HOST.PATH.security", "denied_ips", kAccess},

@@ -16,6 +16,21 @@ std::string address_complaint(std::string_view text) {
   return result;
 }
 
+void check_tls(Reader& reader, const Node& table, const KeyPath& path, const Listener& listener) {
+  if (!listener.tls) return;
+  for (const Member& member : table.members_in_file_order()) {
+    const KeyPath here{.parent = &path, .key = member.key};
+    if (member.key == "tls" && !reader.has_certificates) {
+      reader.error(member.place, here,
+                   "needs a certificate: give [tls] cert_path and key_path (`weir cert "
+                   "self-signed` makes both for a trial)");
+    }
+    if (member.key == "redirect_https" && listener.redirect_https != 0) {
+      reader.error(member.place, here, "is for a listener without tls: this one speaks https");
+    }
+  }
+}
+
 }  // namespace
 
 void read_listener_address(Reader& reader, const TableEntry& entry, void* object) {
@@ -29,6 +44,21 @@ void read_listener_address(Reader& reader, const TableEntry& entry, void* object
   }
   listener.address_text = *text;
   listener.address = *address;
+}
+
+void read_redirect_https(Reader& reader, const TableEntry& entry, void* object) {
+  constexpr Setting kPort{
+      .key = "redirect_https", .type = ValueType::kInteger, .minimum = 1, .maximum = 65535};
+  constexpr uint16_t kHttpsPort = 443;
+  auto& listener = *static_cast<Listener*>(object);
+  const Node& node = entry.member.value;
+  if (node.kind() == Kind::kBool) {
+    listener.redirect_https = node.boolean() ? kHttpsPort : 0;
+  } else if (node.kind() != Kind::kInteger && node.kind() != Kind::kString) {
+    reader.expected(node, entry.path, "true, false or the port of https");
+  } else if (const auto port = reader.scalar(node, kPort, entry.path)) {
+    listener.redirect_https = static_cast<uint16_t>(port->number);
+  }
 }
 
 void read_listen(Reader& reader, const TableEntry& entry, void* /*object*/) {
@@ -62,6 +92,7 @@ void read_listeners(Reader& reader, const Node& list, const KeyPath& path) {
     if (table.kind() == Kind::kTable && !table.has("address")) {
       reader.error(table.place(), here, "has no address");
     }
+    check_tls(reader, table, here, listener);
     if (listener.address_text.empty()) continue;
     if (listener.name.empty()) listener.name = listener.address_text;
     reader.config.listeners.push_back(std::move(listener));

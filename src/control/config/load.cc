@@ -30,14 +30,16 @@ void read_settings(Reader& reader, const Node& value, const KeyPath& path) {
   reader.table(value, section(path.key), &(reader.config.*Member), path);
 }
 
-// In the order of reading: upstreams start from their defaults, and routes name upstreams.
+// In the order of reading: listeners may need certificates, upstreams start from their defaults,
+// and routes name upstreams.
 constexpr std::array kTopLevel = {
     TopLevel{"server", read_settings<&Config::server>},
+    TopLevel{"tls", read_tls},
     TopLevel{"listener", read_listeners},
     TopLevel{"logging", read_settings<&Config::logging>},
     TopLevel{"performance", read_settings<&Config::performance>},
     TopLevel{"security", read_settings<&Config::security>},
-    TopLevel{"upstream_defaults", read_settings<&Config::upstream_defaults>},
+    TopLevel{"upstream_defaults", read_upstream_defaults},
     TopLevel{"upstream", read_upstreams},
     TopLevel{"route", read_routes},
     TopLevel{"host_routes", read_host_routes},

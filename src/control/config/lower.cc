@@ -9,6 +9,25 @@ namespace {
 
 uint32_t milliseconds(Milliseconds value) { return static_cast<uint32_t>(value.count()); }
 
+std::string tls_name(const Upstream& upstream, const UpstreamServer& server) {
+  if (!upstream.tls_server_name.empty()) return upstream.tls_server_name;
+  switch (server.kind) {
+    case UpstreamServer::Kind::kName: return server.host;
+    case UpstreamServer::Kind::kIp: return server.address.ip()->to_string();
+    case UpstreamServer::Kind::kUnix: break;
+  }
+  return {};
+}
+
+void lower_tls(const Upstream& upstream, route::UpstreamSpec& spec) {
+  spec.tls = upstream.tls;
+  spec.tls_settings.verify = upstream.tls_verify;
+  spec.tls_settings.ca_path = upstream.tls_ca_path;
+  spec.tls_settings.cert_path = upstream.tls_cert_path;
+  spec.tls_settings.key_path = upstream.tls_key_path;
+  spec.tls_settings.min_version = wire_version(upstream.tls_min_version);
+}
+
 route::UpstreamSpec lower_upstream(const Upstream& upstream) {
   route::UpstreamSpec spec;
   spec.name = upstream.name;
@@ -21,12 +40,14 @@ route::UpstreamSpec lower_upstream(const Upstream& upstream) {
   spec.max_idle_per_host = upstream.max_idle_connections_per_host;
   spec.max_connecting = upstream.max_connecting;
   spec.host_header = upstream.host_header;
+  if (upstream.tls) lower_tls(upstream, spec);
   for (const UpstreamServer& server : upstream.servers) {
     route::ServerSpec lowered;
     lowered.address_text = server.text;
     lowered.address = server.address;
     lowered.resolved = server.kind != UpstreamServer::Kind::kName;
     lowered.weight = server.weight;
+    if (upstream.tls) lowered.tls_name = tls_name(upstream, server);
     spec.servers.push_back(std::move(lowered));
   }
   return spec;

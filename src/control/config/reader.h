@@ -44,6 +44,7 @@ class Reader {
   // Set when the document has such tables at all, whatever became of them.
   bool has_listener_tables = false;
   bool has_route_tables = false;
+  bool has_certificates = false;
 
   Reader(Config& target, const EnvironmentLookup& environment);
 

@@ -119,7 +119,7 @@ std::string range_text(const Setting& setting) {
 std::string default_text(const Setting& setting) {
   if (setting.fallback.empty()) return {};
   const bool plain = setting.type == ValueType::kBool || setting.type == ValueType::kInteger ||
-                     setting.fallback == "0";
+                     setting.fallback == "0" || setting.fallback == "false";
   const std::string quote = plain ? "" : "\"";
   return "`" + quote + std::string(setting.fallback) + quote + "`";
 }

@@ -10,6 +10,7 @@
 #include "binding.h"
 #include "custom_settings.h"
 #include "examples.h"
+#include "schema_tls.h"
 #include "suggest.h"
 #include "syntax.h"
 #include "units.h"
@@ -57,7 +58,7 @@ std::string_view check_account(const ScalarValue& value) {
 std::string_view check_host_header(const ScalarValue& value) {
   if (value.text.empty()) return "";
   // With a port, or without one: then any will do.
-  const bool good = !value.text.starts_with("unix:") &&
+  const bool good = !value.text.starts_with("unix:") && !value.text.starts_with("https://") &&
                     (parse_server(value.text) || parse_server(std::string(value.text) + ":80"));
   return good ? "" : "must be a host such as \"app.internal\" or \"app.internal:8080\", or empty";
 }
@@ -98,12 +99,22 @@ constexpr std::array kListener = {
                               .restart = true,
                               .doc = "Connections that the kernel holds until weir accepts them. "
                                      "The kernel cuts it to `net.core.somaxconn`."}),
+    bind<&Listener::tls>({.key = "tls",
+                          .type = kBool,
+                          .fallback = "false",
+                          .doc = "Speak https here, with the certificates of `[tls]`."}),
+    Setting{.key = "redirect_https",
+            .fallback = "false",
+            .form = "boolean or port",
+            .doc = "On a listener without `tls`: send every request to https on the same host, "
+                   "with status 301 (GET and HEAD) or 308; `true` means port 443.",
+            .read = read_redirect_https},
 };
 
 constexpr std::array kServer = {
     Setting{.key = "listen",
             .form = "address or list of addresses",
-            .doc = "Short form of `[[listener]]`: one listener for each address.",
+            .doc = "Short form of `[[listener]]`: one listener for each address, without TLS.",
             .read = read_listen},
     Setting{.key = "threads",
             .fallback = "auto",
@@ -357,13 +368,27 @@ constexpr std::array kSecurity = {
             .read = read_trusted_proxies},
 };
 
-// [upstream.NAME]; [upstream_defaults] has all but the first.
-constexpr std::array kUpstream = {
+template <size_t... N>
+constexpr auto concatenated(const std::array<Setting, N>&... parts) {
+  std::array<Setting, (N + ...)> result{};
+  size_t at = 0;
+  const auto append = [&result, &at](const auto& part) {
+    for (const Setting& setting : part) result[at++] = setting;
+  };
+  (append(parts), ...);
+  return result;
+}
+
+constexpr std::array kUpstreamServers = {
     Setting{.key = "servers",
             .form = "list of servers",
-            .doc = "Each is `\"IP:PORT\"`, `\"NAME:PORT\"`, `\"unix:/PATH\"`, or a table with a "
-                   "weight, `{address = \"10.0.0.2:80\", weight = 2}`. Required.",
+            .doc = "Each is `\"IP:PORT\"`, `\"NAME:PORT\"`, `\"unix:/PATH\"`, "
+                   "`\"https://HOST[:PORT]\"`, or a table with a weight, `{address = "
+                   "\"10.0.0.2:80\", weight = 2}`. Required.",
             .read = read_servers},
+};
+
+constexpr std::array kUpstreamGeneral = {
     bind<&UpstreamSettings::connect_timeout>({.key = "connect_timeout",
                                               .type = kDuration,
                                               .fallback = "10s",
@@ -430,6 +455,10 @@ constexpr std::array kUpstream = {
          .check = check_host_header}),
 };
 
+constexpr std::array kUpstreamDefaults = concatenated(kUpstreamGeneral, kUpstreamTlsDefaults);
+constexpr std::array kUpstream =
+    concatenated(kUpstreamServers, kUpstreamGeneral, kUpstreamTls, kUpstreamTlsDefaults);
+
 constexpr std::array kUpstreamServer = {
     Setting{.key = "address",
             .form = "address",
@@ -492,7 +521,8 @@ constexpr std::array kRoute = {
             .form = "upstream or URL",
             .doc = "Action: pass the request on, to `\"NAME\"` of an `[upstream.NAME]`, to "
                    "`\"http://HOST[:PORT]\"`, or with a path in place of the route's, "
-                   "`\"http://HOST[:PORT]/PATH\"` or `\"http://NAME/PATH\"`.",
+                   "`\"http://HOST[:PORT]/PATH\"` or `\"http://NAME/PATH\"`. `https://` where "
+                   "TLS is spoken.",
             .read = read_proxy},
     Setting{.key = "redirect",
             .form = "URL or table",
@@ -634,6 +664,18 @@ constexpr std::array kSections = {
             .example = kServerExample,
             .settings = kServer,
             .places = true},
+    Section{.name = "tls",
+            .header = "[tls]",
+            .doc = "Certificates and how TLS is spoken, for every listener that has `tls = true`.",
+            .example = kTlsExample,
+            .settings = kTlsSettings,
+            .places = true},
+    Section{.name = "tls.certificates",
+            .header = "[[tls.certificates]]",
+            .doc = "Further certificates, chosen by the host that the client names (SNI): the "
+                   "exact name first, then `*.` and the rest, then the default.",
+            .example = kCertificatesExample,
+            .settings = kCertificate},
     Section{.name = "logging",
             .header = "[logging]",
             .doc = "Error log and access log.",
@@ -656,7 +698,7 @@ constexpr std::array kSections = {
             .header = "[upstream_defaults]",
             .doc = "What every `[upstream.NAME]`, and every URL of a route, starts from.",
             .example = kUpstreamDefaultsExample,
-            .settings = std::span(kUpstream).subspan(1),
+            .settings = kUpstreamDefaults,
             .places = true},
     Section{.name = "upstream.NAME",
             .header = "[upstream.NAME]",

@@ -13,7 +13,7 @@ namespace weir::control::config {
 
 namespace {
 
-constexpr std::string_view kTlsLater = "https is not available yet: comes with the TLS release";
+constexpr std::string_view kHttps = "https://";
 
 constexpr size_t kHostNameBytesMax = 253;  // RFC 1035 2.3.4, in text form
 
@@ -67,6 +67,17 @@ std::string check_host(std::string_view host) {
     return quoted(host) + " is not an IPv6 address in brackets";
   }
   return quoted(host) + " is not a host name or IP address";
+}
+
+// What stands behind "https://".
+std::expected<UpstreamServer, std::string> parse_https_server(std::string_view text) {
+  if (text.find_first_of("/?#@") != std::string_view::npos || text.starts_with("unix:")) {
+    return std::unexpected("must be written without path, as in \"https://10.0.0.1:443\"");
+  }
+  auto server =
+      parse_server(split_port(text).port ? std::string(text) : std::string(text) + ":443");
+  if (server) server->https = true;
+  return server;
 }
 
 }  // namespace
@@ -188,9 +199,9 @@ std::string check_location(std::string_view text) {
 }
 
 std::expected<UpstreamServer, std::string> parse_server(std::string_view text) {
+  if (text.starts_with(kHttps)) return parse_https_server(text.substr(kHttps.size()));
   UpstreamServer server;
   server.text = text;
-  if (text.starts_with("https://")) return std::unexpected(std::string(kTlsLater));
   if (text.starts_with("http://")) {
     return std::unexpected("must be written without \"http://\", as in \"10.0.0.1:80\"");
   }
@@ -219,13 +230,13 @@ std::expected<UpstreamServer, std::string> parse_server(std::string_view text) {
 }
 
 std::expected<ProxyUrl, std::string> parse_proxy_url(std::string_view text) {
-  if (text.starts_with("https://")) return std::unexpected(std::string(kTlsLater));
-  if (!text.starts_with("http://")) {
+  const bool https = text.starts_with(kHttps);
+  if (!https && !text.starts_with("http://")) {
     return std::unexpected("must be the name of an upstream or a URL such as " +
                            std::string("\"http://127.0.0.1:3000\", not ") + quoted(text));
   }
-  ProxyUrl url;
-  const std::string_view rest = text.substr(7);
+  ProxyUrl url{.https = https, .host = {}, .port = {}, .path = {}};
+  const std::string_view rest = text.substr(https ? 8 : 7);
   const size_t end = std::min(rest.find_first_of("/?#"), rest.size());
   const std::string_view authority = rest.substr(0, end);
   if (authority.find('@') != std::string_view::npos) {

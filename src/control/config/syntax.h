@@ -28,11 +28,13 @@ std::expected<std::string, std::string> parse_path(std::string_view text);
 // The URL of a redirect, with its ${...} placeholders; a complaint or empty.
 std::string check_location(std::string_view text);
 
-// An entry of `servers`: "IP:PORT", "[IPv6]:PORT", "NAME:PORT", "unix:/PATH".
+// An entry of `servers`: "IP:PORT", "[IPv6]:PORT", "NAME:PORT", "unix:/PATH" and
+// "https://HOST[:PORT]".
 std::expected<UpstreamServer, std::string> parse_server(std::string_view text);
 
-// "http://HOST[:PORT][/PATH]".
+// "http://HOST[:PORT][/PATH]", or https.
 struct ProxyUrl {
+  bool https = false;
   std::string_view host;  // as written, brackets around IPv6
   std::optional<uint16_t> port;
   std::optional<std::string> path;

@@ -58,10 +58,68 @@ std::string unknown_upstream(const Reader& reader, std::string_view name) {
       .append("], or write a URL such as \"http://127.0.0.1:3000\"");
 }
 
+// Whether TLS is spoken: as `tls` says, or as the servers are written.
+void settle_tls(Reader& reader, const Node& table, const KeyPath& path, Upstream& upstream) {
+  const KeyPath servers{.parent = &path, .key = "servers"};
+  const auto odd = [&upstream](bool https) {
+    return std::ranges::find(upstream.servers, https, &UpstreamServer::https);
+  };
+  if (table.has("tls")) {
+    if (upstream.tls || odd(true) == upstream.servers.end()) return;
+    reader.error(odd(true)->place, servers,
+                 quoted("https://" + odd(true)->text) + " contradicts tls = false");
+  } else if (odd(true) != upstream.servers.end()) {
+    upstream.tls = true;
+    if (odd(false) == upstream.servers.end()) return;
+    reader.error(odd(false)->place, servers,
+                 quoted(odd(false)->text) + " has no https://, but " +
+                     quoted("https://" + odd(true)->text) +
+                     " has; an upstream speaks TLS to all of its servers or to none");
+  }
+}
+
+void check_tls(Reader& reader, const Node& table, const KeyPath& path, Upstream& upstream) {
+  for (const Member& member : table.members_in_file_order()) {
+    if (!member.key.starts_with("tls_") ||
+        Reader::find_setting(section("upstream.NAME"), member.key) == nullptr) {
+      continue;
+    }
+    const KeyPath here{.parent = &path, .key = member.key};
+    // An explicit false is a switch.
+    if (!upstream.tls && !table.has("tls")) {
+      reader.error(member.place, here,
+                   "is for TLS, which this upstream does not speak: give tls = true, or write its "
+                   "servers as \"https://HOST[:PORT]\"");
+    } else if (member.key == "tls_verify" && upstream.tls && !upstream.tls_verify) {
+      reader.warn(member.place, here, "the certificates of this upstream are not checked");
+    }
+  }
+  if (!upstream.tls || !upstream.tls_verify || !upstream.tls_server_name.empty()) return;
+  for (const UpstreamServer& server : upstream.servers) {
+    if (server.kind != UpstreamServer::Kind::kUnix) continue;
+    reader.error(server.place, KeyPath{.parent = &path, .key = "servers"},
+                 quoted(server.text) + " names no host to check certificates for: give " +
+                     "tls_server_name");
+  }
+}
+
+// A certificate and its key come from the same table, or the key would be that of another one.
+void pair_key(Reader& reader, const Node& table, const KeyPath& path, UpstreamSettings& settings) {
+  if (table.has("tls_cert_path")) {
+    if (!table.has("tls_key_path")) settings.tls_key_path.clear();
+    return;
+  }
+  for (const Member& member : table.members_in_file_order()) {
+    if (member.key != "tls_key_path") continue;
+    reader.error(member.place, KeyPath{.parent = &path, .key = member.key},
+                 "has no tls_cert_path beside it");
+  }
+}
+
 uint32_t implicit_upstream(Reader& reader, const ProxyUrl& url, const Place& place) {
-  const std::string address =
-      base::lowercase(url.host) + ":" + std::to_string(url.port.value_or(80));
-  std::string name = "http://" + address;
+  const uint16_t port = url.port.value_or(url.https ? 443 : 80);
+  const std::string address = base::lowercase(url.host) + ":" + std::to_string(port);
+  std::string name = (url.https ? "https://" : "http://") + address;
   if (const auto known = reader.find_upstream(name)) return *known;
   auto server = parse_server(address);
   WEIR_CHECK(server.has_value());  // parse_proxy_url() applied the same rules to host and port
@@ -70,6 +128,8 @@ uint32_t implicit_upstream(Reader& reader, const ProxyUrl& url, const Place& pla
   upstream.place = place;
   upstream.name = std::move(name);
   upstream.implicit = true;
+  upstream.tls = url.https;
+  server->https = url.https;
   server->place = place;
   upstream.servers.push_back(std::move(*server));
   return reader.add_upstream(std::move(upstream));
@@ -109,6 +169,17 @@ void read_servers(Reader& reader, const TableEntry& entry, void* object) {
   }
 }
 
+void read_upstream_defaults(Reader& reader, const Node& table, const KeyPath& path) {
+  UpstreamSettings& defaults = reader.config.upstream_defaults;
+  reader.table(table, section("upstream_defaults"), &defaults, path);
+  if (table.kind() != Kind::kTable) return;
+  pair_key(reader, table, path, defaults);
+  if (defaults.tls_verify) return;
+  reader.warn(reader.config.places.at("upstream_defaults.tls_verify"),
+              KeyPath{.parent = &path, .key = "tls_verify"},
+              "the certificates of upstreams are not checked");
+}
+
 void read_upstreams(Reader& reader, const Node& table, const KeyPath& path) {
   if (!reader.is_table(table, path)) return;
   const Section& upstream_section = section("upstream.NAME");
@@ -133,6 +204,9 @@ void read_upstreams(Reader& reader, const Node& table, const KeyPath& path) {
     if (!member.value.has("servers")) {
       reader.error(member.value.place(), here, "has no servers");
     }
+    settle_tls(reader, member.value, here, upstream);
+    check_tls(reader, member.value, here, upstream);
+    pair_key(reader, member.value, here, upstream);
     reader.add_upstream(std::move(upstream));
   }
 }
@@ -157,6 +231,13 @@ std::optional<route::ProxyAction> read_proxy_target(Reader& reader, const Node& 
   }
   // As in nginx, the host of a URL may be the name of an upstream.
   const auto named = url->port ? std::nullopt : reader.find_upstream(url->host);
+  if (named && reader.config.upstreams[*named].tls != url->https) {
+    const std::string name = quoted(url->host);
+    reader.error(node.place(), path,
+                 url->https ? "the upstream " + name + " has no tls: write it with http://"
+                            : "the upstream " + name + " has tls: write it with https://");
+    return std::nullopt;
+  }
   action.upstream = named ? *named : implicit_upstream(reader, *url, node.place());
   action.target_path = std::move(url->path);
   return action;

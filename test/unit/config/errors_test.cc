@@ -224,9 +224,6 @@ TEST_CASE("upstreams and their servers") {
       {"[upstream.a]\nservers = [\"http://a:1\"]",
        {"weir.toml:2:12: upstream.a.servers[0]: must be written without \"http://\", as in "
         "\"10.0.0.1:80\""}},
-      {"[upstream.a]\nservers = [\"https://a:1\"]",
-       {"weir.toml:2:12: upstream.a.servers[0]: https is not available yet: comes with the TLS "
-        "release"}},
       {"[upstream.a]\nservers = [{weight = 2}]",
        {"weir.toml:2:12: upstream.a.servers[0]: has no address"}},
       {"[upstream.a]\nservers = [\"a:1\", {address = \"b\", weight = 257}]",
@@ -252,7 +249,8 @@ TEST_CASE("what a proxy route may name") {
                                  "or write a URL such as \"http://127.0.0.1:3000\""));
   CHECK(errors("127.0.0.1:80") == one("must be the name of an upstream or a URL such as "
                                       "\"http://127.0.0.1:3000\", not \"127.0.0.1:80\""));
-  CHECK(errors("https://a") == one("https is not available yet: comes with the TLS release"));
+  CHECK(errors("https://") == one("has no host"));
+  CHECK(errors("https://api/x") == one("the upstream \"api\" has no tls: write it with http://"));
   CHECK(errors("http://") == one("has no host"));
   CHECK(errors("http://a:0") == one("has a port that is not a number between 1 and 65535"));
   CHECK(errors("http://u:p@a") == one("must not contain a user name"));

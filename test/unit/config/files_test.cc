@@ -92,7 +92,7 @@ TEST_CASE("the demo: a page, and a proxied API whose origin is weir") {
   const LoadResult result =
       load_config(std::string(WEIR_CONFIG_EXAMPLES) + "/weir.toml", environment);
   REQUIRE(result.ok());
-  REQUIRE(result.config.listeners.size() == 2);
+  REQUIRE(result.config.listeners.size() == 3);
   CHECK(result.config.listeners[0].address.to_string() == "127.0.0.1:8080");
   const auto snapshot = built(result.config);
   route::RequestView request{.host = "127.0.0.1",
@@ -153,8 +153,13 @@ TEST_CASE("keys of later releases are refused by name") {
     const auto errors = errors_of(text);
     return errors.size() == 1 ? errors[0] : std::to_string(errors.size()) + " errors";
   };
-  CHECK(one("[[listener]]\naddress = \"1.2.3.4:443\"\ntls = true") ==
-        "weir.toml:3:1: listener[0].tls: not available yet: comes with the TLS release");
+  CHECK(one("[tls]\nearly_data = true") ==
+        "weir.toml:2:1: tls.early_data: not available yet: comes with the early data release");
+  CHECK(one("[[route]]\nearly_data = true\nrespond = {}") ==
+        "weir.toml:2:1: route[0].early_data: not available yet: comes with the early data release");
+  CHECK(one("[tls]\nauto_certificates = true") ==
+        "weir.toml:2:1: tls.auto_certificates: not available yet: comes with the automatic "
+        "certificates release");
   CHECK(one("[server]\nhttp2_enabled = true") ==
         "weir.toml:2:1: server.http2_enabled: not available yet: comes with the HTTP/2 release");
   CHECK(one("[security]\nseccomp_mode = \"log\"") ==

@@ -30,6 +30,7 @@ const Target kTargets[] = {
     {"performance", "[performance]\n", "",
      [](const Config& c) -> const void* { return &c.performance; }},
     {"security", "[security]\n", "", [](const Config& c) -> const void* { return &c.security; }},
+    {"tls", "[tls]\n", "", [](const Config& c) -> const void* { return &c.tls; }},
     {"upstream_defaults", "[upstream_defaults]\n", "",
      [](const Config& c) -> const void* { return &c.upstream_defaults; }},
     {"upstream.NAME", "[upstream.a]\n", "\nservers = \"b:1\"",
@@ -39,6 +40,28 @@ const Target kTargets[] = {
     {"listener", "[[listener]]\n", "\naddress = \"1.2.3.4:1\"",
      [](const Config& c) -> const void* { return &c.listeners.front(); }},
 };
+
+// Lines without which a setting contradicts the rest.
+std::string more_of(const Target& target, const Setting& setting) {
+  std::string lines = target.more;
+  const std::string_view key = setting.key;
+  if (key == "key_path" || key == "ocsp_response_path") lines += "\ncert_path = \"c\"";
+  if (key == "key_passphrase_file") lines += "\ncert_path = \"c\"\nkey_path = \"k\"";
+  if (key == "session_lifetime") lines += "\nticket_rotation = \"7d\"";
+  if (key == "ticket_rotation") lines += "\nsession_lifetime = 1";
+  if (key.starts_with("client_") && std::string_view(target.section) == "tls") {
+    if (key != "client_auth") lines += "\nclient_auth = \"required\"";
+    if (key != "client_ca_path") lines += "\nclient_ca_path = \"c\"";
+  }
+  if (key == "tls" && std::string_view(target.section) == "listener") {
+    lines += "\n[tls]\ncert_path = \"c\"";
+  }
+  if (key == "tls_key_path") lines += "\ntls_cert_path = \"c\"";
+  if (key.starts_with("tls_") && std::string_view(target.section) == "upstream.NAME") {
+    lines += "\ntls = true";
+  }
+  return lines;
+}
 
 std::string written(const Setting& setting, int64_t value) {
   const std::string number = std::to_string(value);
@@ -56,7 +79,7 @@ void check_bounds(const Target& target, const Setting& setting) {
     std::string line = std::string(setting.key) + " = " + written(setting, value);
     if (setting.key == "max_header_size") line += "\nmax_request_line = 256";
     if (setting.key == "max_request_line") line += "\nmax_header_size = \"1MiB\"";
-    return load_text(completed(target.header + line + target.more));
+    return load_text(completed(target.header + line + more_of(target, setting)));
   };
   INFO(target.section << "." << setting.key);
   CHECK(load(setting.minimum).ok());
@@ -87,8 +110,8 @@ TEST_CASE("every choice, boolean and default is accepted as written") {
       if (setting.type == ValueType::kCustom || is_number(setting)) continue;
       INFO(target.section << "." << setting.key);
       const auto load = [&](const std::string& value) {
-        return load_text(
-            completed(target.header + std::string(setting.key) + " = " + value + target.more));
+        return load_text(completed(target.header + std::string(setting.key) + " = " + value +
+                                   more_of(target, setting)));
       };
       if (setting.type == ValueType::kBool) {
         const LoadResult yes = load("true");

@@ -38,6 +38,8 @@ struct Listener {
   std::string address_text;
   base::SocketAddress address;  // port 0: any free port
   uint32_t backlog;
+  bool tls;                     // then TlsSettings::certificates is not empty
+  uint16_t redirect_https = 0;  // port of https to send every request to; 0 = serve it here
 
   Listener();
 };
@@ -101,6 +103,62 @@ struct SecuritySettings {
   SecuritySettings();
 };
 
+// The numbers of the protocol: OpenSSL and net/tls use the same.
+enum class TlsVersion : uint8_t { kTls12, kTls13 };
+constexpr uint16_t wire_version(TlsVersion version) noexcept {
+  return version == TlsVersion::kTls12 ? 0x0303 : 0x0304;
+}
+
+enum class ClientAuth : uint8_t { kOff, kOptional, kRequired };
+
+// [[tls.certificates]]. Paths only: control reads the files when it applies the configuration, and
+// again when they change.
+struct CertificateFiles {
+  Place place;
+  std::vector<std::string> hostnames;  // lowercase, exact or "*.name"; empty: the certificate's own
+  bool is_default = false;             // also for clients that name no host, or an unknown one
+  std::string cert_path;               // never empty
+  std::string key_path;                // empty: in cert_path
+  std::string key_passphrase_file;     // empty: the key is not encrypted
+  std::string ocsp_response_path;      // empty: nothing is stapled
+};
+
+// [tls]: for every listener that has `tls`; ktls_* also for connections to upstreams.
+struct TlsSettings {
+  Place place;  // line 0: the file has no [tls]
+  // The default certificate, which is also the first of `certificates`.
+  std::string cert_path;
+  std::string key_path;
+  std::string key_passphrase_file;
+  std::string ocsp_response_path;
+  std::vector<CertificateFiles> certificates;  // that of [tls] first, then [[tls.certificates]]
+  TlsVersion min_version;
+  TlsVersion max_version;
+  std::string ciphers;            // OpenSSL's names with ':' between them, never empty; TLS 1.2
+  std::string ciphersuites;       // the same for TLS 1.3
+  std::string groups;             // the same
+  std::vector<std::string> alpn;  // empty = ALPN is not spoken
+  Milliseconds handshake_timeout;
+  bool session_tickets;
+  Milliseconds session_lifetime;              // whole seconds
+  std::vector<std::string> ticket_key_files;  // the first seals; empty: weir makes keys itself
+  Milliseconds ticket_rotation;               // of weir's own keys
+  bool ktls_enabled;
+  bool ktls_fallback_enabled;
+  ClientAuth client_auth;
+  std::string client_ca_path;    // never empty where client_auth is not kOff
+  std::string client_crl_path;   // empty: revocation is not checked
+  uint32_t client_verify_depth;  // certificates between the client's and the trusted one
+  bool client_cert_headers;
+
+  TlsSettings();
+  // Previous keys that have to be kept so that every ticket opens for session_lifetime.
+  [[nodiscard]] uint32_t previous_ticket_keys() const noexcept;
+};
+
+// As many as fit a net::tls::TicketKeyRing.
+inline constexpr uint32_t kTicketKeysMax = 8;
+
 // One entry of `servers`. A name is resolved later, by the owner of the upstreams.
 struct UpstreamServer {
   enum class Kind : uint8_t { kIp, kUnix, kName };
@@ -112,10 +170,14 @@ struct UpstreamServer {
   uint16_t port = 0;            // 0 for Unix sockets
   base::SocketAddress address;  // kIp and kUnix
   uint32_t weight = 1;
+  bool https = false;  // written as "https://HOST[:PORT]"
 };
 
-// [upstream_defaults], and what each [upstream.NAME] may override.
+// [upstream_defaults], and what each [upstream.NAME] may override. The first two are no defaults:
+// only an [upstream.NAME] has them.
 struct UpstreamSettings {
+  bool tls = false;             // also true where the servers are written as https://
+  std::string tls_server_name;  // empty = each server's own name or address
   Milliseconds connect_timeout;
   Milliseconds response_timeout;
   Milliseconds read_timeout;
@@ -125,6 +187,11 @@ struct UpstreamSettings {
   Milliseconds max_connection_lifetime;  // 0 = unlimited
   uint32_t max_connecting;
   std::string host_header;  // empty = the client's Host
+  bool tls_verify;
+  std::string tls_ca_path;    // empty = the system's
+  std::string tls_cert_path;  // empty = no client certificate
+  std::string tls_key_path;   // empty = in tls_cert_path
+  TlsVersion tls_min_version;
 
   UpstreamSettings();
   friend bool operator==(const UpstreamSettings&, const UpstreamSettings&) = default;
@@ -154,6 +221,7 @@ struct Config {
   LoggingSettings logging;
   PerformanceSettings performance;
   SecuritySettings security;
+  TlsSettings tls;
   UpstreamSettings upstream_defaults;
   std::vector<Upstream> upstreams;  // named ones in file order, then implicit ones
   std::vector<Route> routes;        // [[route]] in file order, then those of the short form
