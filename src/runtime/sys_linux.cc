@@ -72,6 +72,9 @@ ssize_t send(int fd, const void* data, size_t bytes, int flags) noexcept {
 ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept {
   return or_errno(::sendmsg(fd, message, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
 }
+ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept {
+  return or_errno(::recvmsg(fd, message, flags | MSG_DONTWAIT));
+}
 
 int wake_fd() noexcept { return or_errno(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
 void wake(int fd) noexcept {

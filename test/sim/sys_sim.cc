@@ -273,6 +273,11 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept {
   return send_parts(fd, message->msg_iov, message->msg_iovlen, flags, "sendmsg");
 }
 
+// Only sockets of kernel TLS are read with it, and there is none here.
+ssize_t recvmsg(int fd, msghdr* /*message*/, int /*flags*/) noexcept {
+  World::current().die("recvmsg is not simulated", fd);
+}
+
 int wake_fd() noexcept {
   const File& file = World::current().open_file(FileKind::kEvent);
   return file.fd;

@@ -32,6 +32,7 @@ int close(int fd) noexcept;
 ssize_t recv(int fd, void* out, size_t bytes, int flags) noexcept;
 ssize_t send(int fd, const void* data, size_t bytes, int flags) noexcept;
 ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept;
+ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept;
 
 // A counter that wakes a ring (read through the ring). wake() may be called from any thread.
 int wake_fd() noexcept;
