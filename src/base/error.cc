@@ -7,9 +7,25 @@ namespace weir::base {
 
 namespace {
 constexpr std::array<std::string_view, static_cast<size_t>(Errc::kCount)> kNames = {
-    "ok",         "closed",         "reset",           "refused",     "unreachable", "timed_out",
-    "cancelled",  "address_in_use", "address_invalid", "permission",  "no_files",    "no_memory",
-    "no_buffers", "limit",          "malformed",       "unsupported", "not_found",   "invalid",
+    "ok",
+    "closed",
+    "reset",
+    "refused",
+    "unreachable",
+    "timed_out",
+    "cancelled",
+    "address_in_use",
+    "address_invalid",
+    "permission",
+    "no_files",
+    "no_memory",
+    "no_buffers",
+    "limit",
+    "malformed",
+    "handshake_failed",
+    "unsupported",
+    "not_found",
+    "invalid",
     "io"};
 }  // namespace
 

@@ -26,6 +26,7 @@ enum class Errc : uint16_t {
   kNoBuffers,       // our pool or provided-buffer ring is empty
   kLimit,           // a limit of ours was reached (queue, connections, size)
   kMalformed,       // the peer broke the protocol
+  kHandshake,       // TLS could not be agreed upon, or the peer's certificate is no good
   kUnsupported,     // the kernel or build lacks it
   kNotFound,        // name or file does not exist
   kInvalid,         // bad argument from configuration or command line
