@@ -45,6 +45,8 @@ void Transport::dispose(std::unique_ptr<Transport> transport, Linger linger) noe
   self->drop_queue();
   self->end_watcher_ = nullptr;
   self->read_deadline_ms_ = kNoDeadline;
+  if (linger != Linger::kReset) self->say_close_notify();
+  if (self->tls_) self->tls_->drop_input();
   const bool peer_done = self->ended_ || self->failed();
   if (linger == Linger::kYes && !peer_done && self->reactor_.disposing <= kLingeringMax) {
     self->lingering_ = true;
@@ -185,6 +187,7 @@ void Transport::start_receiving() noexcept {
   receiving_ = true;
   direct_ = false;
   pollable_ = false;
+  if (tls_ && tls_->has_input()) open_records({});
   if (!receive_op_.in_flight() && may_arm()) arm_receive();
 }
 
@@ -194,12 +197,20 @@ uint16_t Transport::queued_max() const noexcept {
 
 bool Transport::may_arm() const noexcept {
   return receiving_ && !direct_ && !ended_ && error_.code == base::Errc::kOk && !parked_.linked() &&
-         queued_ < queued_max();
+         backlog() < queued_max();
+}
+
+// Buffers in the queue, and what would fill some once there is room for it.
+uint16_t Transport::backlog() const noexcept {
+  if (!tls_) return queued_;
+  return static_cast<uint16_t>(queued_ + tls_->input_bytes() / reactor_.buffers().size());
 }
 
 void Transport::arm_receive() noexcept {
   io_uring_sqe* entry = reactor_.ring().sqe();
-  if (reactor_.receive_strategy() == runtime::ReceiveStrategy::kMultishot) {
+  if (tls::kKernelTlsBuilt && tls_ && tls_->in_kernel()) {
+    io_uring_prep_recvmsg_multishot(entry, fd_, &tls_->engine().receive_template.message, 0);
+  } else if (reactor_.receive_strategy() == runtime::ReceiveStrategy::kMultishot) {
     io_uring_prep_recv_multishot(entry, fd_, nullptr, 0, 0);
   } else {
     io_uring_prep_recv(entry, fd_, nullptr, 0, 0);
@@ -224,7 +235,7 @@ void Transport::on_receive(runtime::Op& op, int32_t result, uint32_t flags) noex
     self.polling_ = false;
     if (result != -ECANCELED) self.pollable_ = true;  // recv(2) will say what it is
     self.stopping_ = false;
-    if (self.end_watcher_ != nullptr) self.note_end(false);
+    if (self.end_watcher_ != nullptr && self.direct_) self.note_end(false);
     if (!self.direct_) {
       self.pollable_ = false;
       if (self.may_arm() && (!self.disposed_ || self.lingering_)) self.arm_receive();
@@ -247,10 +258,13 @@ void Transport::on_receive(runtime::Op& op, int32_t result, uint32_t flags) noex
   }
   if (!self.receive_op_.in_flight()) {
     self.stopping_ = false;
+    // lack_buffer() waited for this.
+    if (self.direct_when_starved_ && !self.direct_ && self.tls_ && self.tls_->has_input()) {
+      self.open_records({});
+    }
     if (self.may_arm() && (!self.disposed_ || self.lingering_)) self.arm_receive();
-  } else if (self.queued_ >= self.queued_max() && !self.stopping_) {
-    self.stopping_ = true;
-    self.receive_op_.cancel(self.reactor_.ring());
+  } else if (self.backlog() >= self.queued_max()) {
+    self.stop_receive();
   }
   self.resume_waiters();
 }
@@ -261,25 +275,43 @@ void Transport::resume_waiters() noexcept {
   close_if_done();
 }
 
+void Transport::stop_receive() noexcept {
+  if (stopping_ || !receive_op_.in_flight()) return;
+  stopping_ = true;
+  receive_op_.cancel(reactor_.ring());
+}
+
 void Transport::deliver(uint16_t buffer, uint32_t bytes) noexcept {
-  BufferPool& pool = reactor_.buffers();
-  if (disposed_) {
-    pool.release(buffer);
-    return;
+  if (disposed_ || ended_ || failed()) {
+    // TLS may end before TCP does. The end of TCP comes in a buffer with kernel TLS.
+    if (tls::kKernelTlsBuilt && tls_ && tls_->in_kernel() && is_end(buffer, bytes)) {
+      note_receive_end();
+    }
+    reactor_.buffers().release(buffer);
+  } else if (!tls_) {
+    enqueue(buffer, 0, bytes);
+  } else if (tls::kKernelTlsBuilt && tls_->in_kernel()) {
+    deliver_record(buffer, bytes);
+  } else {
+    deliver_ciphertext(buffer, bytes);
   }
+}
+
+void Transport::enqueue(uint16_t buffer, uint32_t offset, uint32_t bytes) noexcept {
+  BufferPool& pool = reactor_.buffers();
   if (tail_ != BufferPool::kNone) {
     // Small pieces share a buffer, or a peer that drips bytes would hold many nearly empty ones.
     BufferPool::Meta& last = pool.meta(tail_);
     const uint32_t used = last.offset + last.length;
     if (pool.size() - used >= bytes) {
-      std::memcpy(pool.data(tail_) + used, pool.data(buffer), bytes);
+      std::memcpy(pool.data(tail_) + used, pool.data(buffer) + offset, bytes);
       last.length += bytes;
       pool.release(buffer);
       return;
     }
   }
   BufferPool::Meta& meta = pool.meta(buffer);
-  meta = {.next = BufferPool::kNone, .offset = 0, .length = bytes};
+  meta = {.next = BufferPool::kNone, .offset = offset, .length = bytes};
   if (tail_ == BufferPool::kNone) {
     head_ = buffer;
   } else {
@@ -303,7 +335,15 @@ void Transport::note_receive_error(int32_t result) noexcept {
     return;
   }
   if (result == -ECANCELED || result == -EINTR || result == -EAGAIN) return;
-  error_ = base::from_errno(-result);
+  if (ended_) return;  // TLS has: what became of TCP does not matter any more
+  if (tls::kKernelTlsBuilt && tls_ && tls_->in_kernel() && !disposed_) {
+    return note_kernel_fault(result);
+  }
+  fail_receive(base::from_errno(-result));
+}
+
+void Transport::fail_receive(base::Error error) noexcept {
+  error_ = error;
   note_end(true);
 }
 
@@ -326,9 +366,12 @@ void Transport::note_send_error(int32_t result) noexcept {
 }
 
 void Transport::note_receive_end() noexcept {
-  if (!send_failed_) return note_end(false);
-  error_ = base::from_errno(ECONNRESET);
-  note_end(true);
+  if (ended_ || failed()) return;
+  if (send_failed_) return fail_receive(base::from_errno(ECONNRESET));
+  if (!tls_ || disposed_) return note_end(false);
+  // Anybody can end a TCP stream; only the peer can say that this was all (RFC 8446 6.1).
+  if (!aborted_) ++tls_->counters().truncated;
+  fail_receive({.code = base::Errc::kClosed});
 }
 
 void Transport::watch_end(EndWatcher watcher, void* context) noexcept {
@@ -339,6 +382,13 @@ void Transport::watch_end(EndWatcher watcher, void* context) noexcept {
 
 bool Transport::on_buffer(runtime::BufferWaiter& waiter) noexcept {
   Transport& self = static_cast<Parked&>(waiter).transport;
+  if (self.tls_ && !self.disposed_ && !self.direct_ && self.tls_->has_input()) {
+    self.open_records({});
+    // It may have been a part of a record only, and the reader is not told.
+    if (!self.receive_op_.in_flight() && self.may_arm()) self.arm_receive();
+    self.wake_reader();
+    return true;
+  }
   // A full queue, direct mode, the end: whoever is next shall have the buffer.
   if (self.receive_op_.in_flight() || !self.may_arm()) return false;
   if (self.disposed_ && !self.lingering_) return false;
@@ -349,7 +399,8 @@ bool Transport::on_buffer(runtime::BufferWaiter& waiter) noexcept {
 // ---- waiting
 
 bool Transport::has_event() const noexcept {
-  return interrupted_ || timed_out_ || has_data() || pollable_ || ended_ || failed();
+  return interrupted_ || timed_out_ || has_data() || pollable_ || ended_ || failed() ||
+         (direct_ && tls_ && tls_->has_input());
 }
 
 void Transport::wait_for_read(std::coroutine_handle<> handle, uint64_t deadline_ms) noexcept {
@@ -369,7 +420,7 @@ ReadEvent Transport::take_event() noexcept {
     interrupted_ = false;
     return ReadEvent::kInterrupted;
   }
-  if (has_data() || pollable_) {
+  if (has_data() || pollable_ || (direct_ && tls_ && tls_->has_input())) {
     pollable_ = false;
     return ReadEvent::kData;
   }
@@ -437,6 +488,11 @@ ssize_t Transport::recv_direct(void* out, size_t bytes) noexcept {
   WEIR_CHECK(direct_ && !has_data());
   // The kernel tells of a reset once; whoever asks again is told "end", as if all had come.
   if (failed()) return error_.os != 0 ? -error_.os : -EIO;
+  if (tls_ && ended_) return 0;
+  if (tls::kKernelTlsBuilt && tls_ && tls_->in_kernel() && !tls_->has_input()) {
+    return recv_direct_kernel(out, bytes);
+  }
+  if (tls_) return recv_direct_session(static_cast<char*>(out), bytes);
   const ssize_t result = runtime::sys::recv(fd_, out, bytes, 0);
   if (result == 0) {
     note_receive_end();
@@ -450,6 +506,11 @@ ssize_t Transport::recv_direct(void* out, size_t bytes) noexcept {
 
 ssize_t Transport::send_direct(const void* data, size_t bytes) noexcept {
   WEIR_CHECK(sending_ == nullptr);
+  if (tls_ && !tls_->in_kernel()) {
+    iovec piece{const_cast<void*>(data), bytes};
+    return send_direct_session(&piece, 1);
+  }
+  if (tls::kKernelTlsBuilt && tls_ && !may_send_record(bytes)) return -EAGAIN;
   const ssize_t result = runtime::sys::send(fd_, data, bytes, 0);
   note_send_error(static_cast<int32_t>(std::min<ssize_t>(result, 0)));
   return result == -EINTR ? -EAGAIN : result;
@@ -457,6 +518,10 @@ ssize_t Transport::send_direct(const void* data, size_t bytes) noexcept {
 
 ssize_t Transport::send_direct(iovec* pieces, unsigned count) noexcept {
   WEIR_CHECK(sending_ == nullptr);
+  if (tls_ && !tls_->in_kernel()) return send_direct_session(pieces, count);
+  size_t bytes = 0;
+  for (unsigned i = 0; tls_ && i < count; ++i) bytes += pieces[i].iov_len;
+  if (tls::kKernelTlsBuilt && tls_ && !may_send_record(bytes)) return -EAGAIN;
   msghdr message{};
   message.msg_iov = pieces;
   message.msg_iovlen = count;
@@ -472,7 +537,10 @@ void Transport::watch_readable() noexcept {
 
 // ---- sending
 
-void Transport::abort() noexcept { runtime::sys::shutdown(fd_, SHUT_RDWR); }
+void Transport::abort() noexcept {
+  aborted_ = true;
+  runtime::sys::shutdown(fd_, SHUT_RDWR);
+}
 void Transport::cancel_sends() noexcept {
   sends_cancelled_ = true;
   if (sending_ == nullptr) return;
@@ -485,8 +553,12 @@ SendOp Transport::send(iovec* pieces, unsigned count, uint32_t timeout_ms) noexc
   return {*this, pieces, count, timeout_ms};
 }
 
-SendOp::SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept
-    : Op(&SendOp::on_complete), transport_(transport), timeout_ms_(timeout_ms) {
+SendOp::SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t timeout_ms,
+               bool close_notify) noexcept
+    : Op(&SendOp::on_complete),
+      transport_(transport),
+      timeout_ms_(timeout_ms),
+      close_notify_(close_notify) {
   message_.msg_iov = pieces;
   message_.msg_iovlen = count;
 }
@@ -494,53 +566,83 @@ SendOp::SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t tim
 bool SendOp::await_suspend(std::coroutine_handle<> handle) noexcept {
   WEIR_CHECK(transport_.sending_ == nullptr);
   if (transport_.sends_cancelled_) error_ = ECANCELED;
-  if (error_ != 0 || advance(0)) return false;  // nothing to send
-  transport_.sending_ = this;
+  advance(0);
+  if (error_ != 0) return false;
   waiter_ = handle;
-  submit();
+  const Next step = next();
+  if (step != Next::kSubmitted) {
+    if (step == Next::kFailed && transport_.tls_) transport_.tls_->break_sending();
+    return false;
+  }
+  transport_.sending_ = this;
   return true;
 }
 
-void SendOp::submit() noexcept {
-  io_uring_sqe* entry = transport_.reactor_.ring().sqe();
+SendOp::Next SendOp::next() noexcept {
+  if (transport_.tls_) return next_records();
+  if (message_.msg_iovlen == 0) return Next::kDone;
+  return submit_plain();
+}
+
+SendOp::Next SendOp::submit_plain() noexcept {
   if (message_.msg_iovlen == 1) {
-    io_uring_prep_send(entry, transport_.fd_, message_.msg_iov->iov_base, message_.msg_iov->iov_len,
-                       MSG_NOSIGNAL);
+    submit_bytes(message_.msg_iov->iov_base, message_.msg_iov->iov_len);
   } else {
-    io_uring_prep_sendmsg(entry, transport_.fd_, &message_, MSG_NOSIGNAL);
+    submit_message(&message_);
   }
+  return Next::kSubmitted;
+}
+
+void SendOp::submit_bytes(const void* data, size_t bytes) noexcept {
+  io_uring_sqe* entry = transport_.reactor_.ring().sqe();
+  io_uring_prep_send(entry, transport_.fd_, data, bytes, MSG_NOSIGNAL);
+  submitted(entry);
+}
+
+void SendOp::submit_message(const msghdr* message) noexcept {
+  io_uring_sqe* entry = transport_.reactor_.ring().sqe();
+  io_uring_prep_sendmsg(entry, transport_.fd_, message, MSG_NOSIGNAL);
+  submitted(entry);
+}
+
+void SendOp::submitted(io_uring_sqe* entry) noexcept {
   start(entry);
   const uint64_t deadline = transport_.reactor_.now_ms() + timeout_ms_;
   transport_.send_deadline_ms_ = deadline;
   transport_.watch_deadline(deadline);
 }
 
-bool SendOp::advance(size_t bytes) noexcept {
+void SendOp::advance(size_t bytes) noexcept {
   while (message_.msg_iovlen > 0 && bytes >= message_.msg_iov->iov_len) {
     bytes -= message_.msg_iov->iov_len;
     ++message_.msg_iov;
     --message_.msg_iovlen;
   }
-  if (message_.msg_iovlen == 0) return true;
+  if (message_.msg_iovlen == 0) return;
   message_.msg_iov->iov_base = static_cast<char*>(message_.msg_iov->iov_base) + bytes;
   message_.msg_iov->iov_len -= bytes;
-  return false;
 }
 
 void SendOp::on_complete(runtime::Op& op, int32_t result, uint32_t) noexcept {
   auto& self = static_cast<SendOp&>(op);
-  if (result >= 0) {
-    if (!self.advance(static_cast<size_t>(result))) {
-      if (!self.timed_out_ && !self.cancelled_) return self.submit();
-      result = -ECANCELED;  // the cancel met a short send: it is over all the same
+  if (result >= 0) self.took(static_cast<size_t>(result));
+  const bool again = result == -EINTR || result == -EAGAIN;
+  if (result >= 0 || again) {
+    result = 0;
+    if (self.timed_out_ || self.cancelled_) {
+      // The cancel met a short send: it is over all the same.
+      if (again || self.has_more()) result = -ECANCELED;
+    } else {
+      const Next step = self.next();
+      if (step == Next::kSubmitted) return;
+      if (step == Next::kFailed) result = -self.error_;
     }
-  } else if (result == -EINTR || result == -EAGAIN) {
-    if (!self.timed_out_ && !self.cancelled_) return self.submit();
-    result = -ECANCELED;
   }
   self.transport_.note_send_error(result);
   if (result == -ECANCELED && self.timed_out_) result = -ETIMEDOUT;
   self.error_ = result < 0 ? -result : 0;
+  if (result < 0 && self.transport_.tls_) self.transport_.tls_->break_sending();
+  self.buffer_.reset();
   self.transport_.send_deadline_ms_ = Transport::kNoDeadline;
   self.transport_.sending_ = nullptr;
   self.transport_.reactor_.ready(self.waiter_);

@@ -9,7 +9,9 @@
 //
 // At most one coroutine reads and one writes. A Transport ends through dispose(): it outlives the
 // call until the kernel has given everything back, then closes and deletes itself (STYLE 2.5, 6).
-// Place for TLS: a record layer sits between deliver() and the queue, and before submit().
+// With TLS (secure()), a record layer sits between what is received and the queue, and before what
+// is sent: readers and writers see plaintext, and nothing else changes for them. Without
+// close_notify the end of the stream is an error.
 #pragma once
 
 #include <coroutine>
@@ -21,6 +23,7 @@
 #include <sys/uio.h>
 
 #include <weir/base/result.h>
+#include <weir/net/record_layer.h>
 #include <weir/runtime/reactor.h>
 
 namespace weir::net {
@@ -114,7 +117,17 @@ class Transport {
   void watch_end(EndWatcher watcher, void* context) noexcept;
   void unwatch_end() noexcept { end_watcher_ = nullptr; }
 
+  // ---- TLS (net/handshake.h makes the record layer)
+  // From now on. Before start_receiving(), in direct mode, with nothing received or being sent.
+  void secure(std::unique_ptr<RecordLayer> layer) noexcept;
+  [[nodiscard]] TlsFacts tls() const noexcept { return tls_ ? tls_->facts() : TlsFacts{}; }
+  [[nodiscard]] bool secured() const noexcept { return tls_ != nullptr; }
+  // The connection should end at the next message: its keys are used up.
+  [[nodiscard]] bool worn_out() const noexcept { return tls_ && tls_->worn_out(); }
+
   // ---- direct mode
+  // False: stay with the queue (a kernel whose poll(2) tells of records that are not whole).
+  [[nodiscard]] bool may_go_direct() const noexcept;
   class QuiesceWait {
    public:
     explicit QuiesceWait(Transport& transport) noexcept : transport_(transport) {}
@@ -131,8 +144,11 @@ class Transport {
   // Straight from the socket: > 0 bytes, 0 at the end, -EAGAIN: await readable(), else -errno.
   ssize_t recv_direct(void* out, size_t bytes) noexcept;
   // Straight to the socket; -EAGAIN: use send() for the rest. Only while no send() is under way.
+  // With unsent() afterwards, part of what was taken still waits here, and a send() has to follow,
+  // if only of nothing.
   ssize_t send_direct(const void* data, size_t bytes) noexcept;
   ssize_t send_direct(iovec* pieces, unsigned count) noexcept;
+  [[nodiscard]] bool unsent() const noexcept { return tls_ && !tls_->unsent().empty(); }
   // Direct mode without a reader (an idle connection): whatever becomes readable counts as the end.
   void watch_readable() noexcept;
 
@@ -148,6 +164,9 @@ class Transport {
   // nothing.
   void cancel_sends() noexcept;
   void shutdown_write() noexcept;
+  // co_await: close_notify, as an ordinary send: for a body that lasts until the end. Nothing may
+  // be sent behind it. Without TLS it is done at once. dispose() says it too, but does not wait.
+  [[nodiscard]] SendOp send_close_notify(uint32_t timeout_ms) noexcept;
   [[nodiscard]] bool sending() const noexcept { return sending_ != nullptr; }
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
@@ -180,8 +199,11 @@ class Transport {
   void wake_reader() noexcept;
   void resume_waiters() noexcept;  // last call of a completion: it may delete the object
   void deliver(uint16_t buffer, uint32_t bytes) noexcept;
+  void enqueue(uint16_t buffer, uint32_t offset, uint32_t bytes) noexcept;
   void note_receive_error(int32_t result) noexcept;
   void note_end(bool failed) noexcept;
+  void fail_receive(base::Error error) noexcept;
+  void stop_receive() noexcept;
   void note_receive_end() noexcept;
   void note_send_error(int32_t result) noexcept;
   void arm_receive() noexcept;
@@ -191,6 +213,24 @@ class Transport {
   void watch_deadline(uint64_t deadline_ms) noexcept;
   void drop_queue() noexcept;
   void close_if_done() noexcept;
+  [[nodiscard]] uint16_t backlog() const noexcept;
+
+  // transport_tls.cc
+  void deliver_ciphertext(uint16_t buffer, uint32_t bytes) noexcept;
+  void deliver_record(uint16_t buffer, uint32_t bytes) noexcept;
+  [[nodiscard]] bool is_end(uint16_t buffer, uint32_t bytes) noexcept;  // a record, or TCP's end
+  size_t open_records(std::string_view ciphertext) noexcept;
+  void lack_buffer() noexcept;
+  void note_tls_state(tls::ReadState state, std::string_view alert) noexcept;
+  void take_control_record(const tls::ReceivedPiece& piece) noexcept;
+  void note_kernel_fault(int32_t result) noexcept;
+  bool read_control_record() noexcept;
+  ssize_t recv_direct_session(char* out, size_t bytes) noexcept;
+  ssize_t recv_direct_kernel(void* out, size_t bytes) noexcept;
+  ssize_t send_direct_session(iovec* pieces, unsigned count) noexcept;
+  bool may_send_record(size_t bytes) noexcept;
+  void send_alert(tls::Alert alert) noexcept;
+  void say_close_notify() noexcept;
 
   runtime::Reactor& reactor_;
   int fd_;
@@ -209,6 +249,7 @@ class Transport {
   bool disposed_ : 1 = false;
   bool lingering_ : 1 = false;
   bool sends_cancelled_ : 1 = false;
+  bool aborted_ : 1 = false;
   bool send_failed_ : 1 = false;  // the connection broke, and a send was told
   base::Error error_;
   std::coroutine_handle<> reader_;
@@ -216,6 +257,7 @@ class Transport {
   uint64_t read_deadline_ms_ = kNoDeadline;
   uint64_t send_deadline_ms_ = kNoDeadline;
   SendOp* sending_ = nullptr;
+  std::unique_ptr<RecordLayer> tls_;
   EndWatcher end_watcher_ = nullptr;
   void* end_context_ = nullptr;
   ReceiveOp receive_op_;
@@ -223,10 +265,13 @@ class Transport {
   Deadline deadline_;
 };
 
-// One send of a gathered message; lives in the frame of the coroutine that awaits it.
+// One send of a gathered message; lives in the frame of the coroutine that awaits it. With TLS in
+// userspace the message becomes ciphertext block by block, as the socket takes it.
 class SendOp : public runtime::Op {
  public:
-  SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept;
+  // `close_notify`: to be said behind the message.
+  SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t timeout_ms,
+         bool close_notify = false) noexcept;
 
   bool await_ready() const noexcept { return false; }
   bool await_suspend(std::coroutine_handle<> handle) noexcept;
@@ -234,16 +279,32 @@ class SendOp : public runtime::Op {
 
  private:
   friend class Transport;
+  enum class Next : uint8_t { kSubmitted, kDone, kFailed };  // error_ says why
   static void on_complete(runtime::Op& op, int32_t result, uint32_t flags) noexcept;
-  void submit() noexcept;
-  bool advance(size_t bytes) noexcept;  // true when nothing is left
+  Next next() noexcept;  // submits what has to go next
+  Next next_records() noexcept;
+  Next next_session() noexcept;
+  Next next_kernel() noexcept;
+  Next begin_control(RecordLayer::Control control) noexcept;
+  Next submit_control() noexcept;
+  Next submit_plain() noexcept;
+  Next fail(int os) noexcept;
+  void submit_bytes(const void* data, size_t bytes) noexcept;
+  void submit_message(const msghdr* message) noexcept;
+  void submitted(io_uring_sqe* entry) noexcept;
+  void took(size_t bytes) noexcept;
+  void advance(size_t bytes) noexcept;  // of the message
+  [[nodiscard]] bool has_more() const noexcept;
 
   Transport& transport_;
   msghdr message_{};
   uint32_t timeout_ms_;
   bool timed_out_ = false;
   bool cancelled_ = false;
+  bool close_notify_;
+  RecordLayer::Control control_ = RecordLayer::Control::kNone;  // what is being sent
   int32_t error_ = 0;
+  runtime::BufferRef buffer_;  // ciphertext of a small message
   std::coroutine_handle<> waiter_;
 };
 

@@ -11,6 +11,9 @@
 
 namespace weir::net::tls {
 
+// Meson's option ktls. Without it nothing of kernel TLS is in the program.
+inline constexpr bool kKernelTlsBuilt = WEIR_KTLS != 0;
+
 enum class KernelCipher : uint8_t { kAes128Gcm, kAes256Gcm, kChaCha20Poly1305 };
 std::string_view to_string(KernelCipher cipher) noexcept;
 
