@@ -11,15 +11,36 @@ namespace weir::log {
 namespace {
 
 constexpr std::array<std::string_view, static_cast<size_t>(Reason::kCount)> kReasonNames = {
-    "none",           "client_gone",     "client_timeout",     "bad_request",
-    "too_large",      "unsupported",     "no_route",           "denied",
-    "rate_limited",   "limit",           "upstream_connect",   "upstream_timeout",
-    "upstream_reset", "upstream_closed", "upstream_malformed", "upstream_busy",
-    "no_upstream",    "shutdown",        "internal",
+    "none",
+    "client_gone",
+    "client_timeout",
+    "bad_request",
+    "too_large",
+    "unsupported",
+    "no_route",
+    "denied",
+    "rate_limited",
+    "limit",
+    "upstream_connect",
+    "upstream_tls",
+    "upstream_timeout",
+    "upstream_reset",
+    "upstream_closed",
+    "upstream_malformed",
+    "upstream_busy",
+    "no_upstream",
+    "shutdown",
+    "internal",
 };
 static_assert(!kReasonNames.back().empty());
 
-enum Flag : uint8_t { kClientIsUnix = 1, kUpstreamReused = 2, kTruncated = 4 };
+enum Flag : uint8_t {
+  kClientIsUnix = 1,
+  kUpstreamReused = 2,
+  kTruncated = 4,
+  kTlsKernel = 8,
+  kTlsResumed = 16
+};
 
 // The fixed part of a record; the strings follow in the order of their lengths here. It never
 // leaves the process, so byte order and layout are the machine's.
@@ -41,26 +62,33 @@ struct Head {
   uint16_t path_bytes;
   uint16_t user_agent_bytes;
   uint16_t referer_bytes;
+  uint16_t tls_version;
+  uint16_t tls_subject_bytes;
   uint8_t host_bytes;
   uint8_t method_bytes;
   uint8_t upstream_bytes;
   uint8_t upstream_address_bytes;
+  uint8_t tls_cipher_bytes;
+  uint8_t tls_why_bytes;
+  uint8_t tls_fingerprint_bytes;
   uint8_t protocol_major;
   uint8_t protocol_minor;
   uint8_t tries;
   Reason reason;
   uint8_t flags;
-  std::array<uint8_t, 7> zero;
 };
 static_assert(sizeof(Head) == 120);
 static_assert(std::has_unique_object_representations_v<Head>);  // no padding, no stack bytes
 
 constexpr size_t kRecordBytesMax = sizeof(Head) + kMethodBytesMax + kHostBytesMax + kPathBytesMax +
                                    kUserAgentBytesMax + kRefererBytesMax + kUpstreamBytesMax +
-                                   kUpstreamAddressBytesMax;
+                                   kUpstreamAddressBytesMax + kTlsCipherBytesMax + kTlsWhyBytesMax +
+                                   kTlsSubjectBytesMax + kTlsFingerprintBytesMax;
 static_assert(kRecordBytesMax + 64 <= Channel::kCapacityBytesMin / 4);
 static_assert(kHostBytesMax <= UINT8_MAX && kMethodBytesMax <= UINT8_MAX);
 static_assert(kUpstreamBytesMax <= UINT8_MAX && kUpstreamAddressBytesMax <= UINT8_MAX);
+static_assert(kTlsCipherBytesMax <= UINT8_MAX && kTlsWhyBytesMax <= UINT8_MAX);
+static_assert(kTlsFingerprintBytesMax <= UINT8_MAX);
 
 template <class Length>
 size_t cut(std::string_view text, size_t limit, Length& length, uint8_t& flags) noexcept {
@@ -100,16 +128,20 @@ Head make_head(const AccessRecord& r) noexcept {
           .path_bytes = 0,
           .user_agent_bytes = 0,
           .referer_bytes = 0,
+          .tls_version = r.tls_version,
+          .tls_subject_bytes = 0,
           .host_bytes = 0,
           .method_bytes = 0,
           .upstream_bytes = 0,
           .upstream_address_bytes = 0,
+          .tls_cipher_bytes = 0,
+          .tls_why_bytes = 0,
+          .tls_fingerprint_bytes = 0,
           .protocol_major = r.protocol_major,
           .protocol_minor = r.protocol_minor,
           .tries = r.tries,
           .reason = r.reason,
-          .flags = flags,
-          .zero = {}};
+          .flags = flags};
 }
 
 AccessRecord from_head(const Head& head) noexcept {
@@ -135,7 +167,33 @@ AccessRecord from_head(const Head& head) noexcept {
   r.client_is_unix = (head.flags & kClientIsUnix) != 0;
   r.upstream_reused = (head.flags & kUpstreamReused) != 0;
   r.truncated = (head.flags & kTruncated) != 0;
+  r.tls_version = head.tls_version;
+  r.tls_kernel = (head.flags & kTlsKernel) != 0;
+  r.tls_resumed = (head.flags & kTlsResumed) != 0;
   return r;
+}
+
+// Lengths and flags of the TLS part; returns the bytes of its strings.
+size_t cut_tls(const AccessRecord& r, Head& head) noexcept {
+  if (r.tls_kernel) head.flags |= kTlsKernel;
+  if (r.tls_resumed) head.flags |= kTlsResumed;
+  return cut(r.tls_cipher, kTlsCipherBytesMax, head.tls_cipher_bytes, head.flags) +
+         cut(r.tls_why, kTlsWhyBytesMax, head.tls_why_bytes, head.flags) +
+         cut(r.tls_client_subject, kTlsSubjectBytesMax, head.tls_subject_bytes, head.flags) +
+         cut(r.tls_client_fingerprint, kTlsFingerprintBytesMax, head.tls_fingerprint_bytes,
+             head.flags);
+}
+
+std::byte* put_tls(std::byte* to, const AccessRecord& r, const Head& head) noexcept {
+  to = put(to, r.tls_cipher, head.tls_cipher_bytes);
+  to = put(to, r.tls_why, head.tls_why_bytes);
+  to = put(to, r.tls_client_subject, head.tls_subject_bytes);
+  return put(to, r.tls_client_fingerprint, head.tls_fingerprint_bytes);
+}
+
+size_t tls_bytes(const Head& head) noexcept {
+  return size_t{head.tls_cipher_bytes} + head.tls_why_bytes + head.tls_subject_bytes +
+         head.tls_fingerprint_bytes;
 }
 
 }  // namespace
@@ -155,7 +213,10 @@ bool write_access(Channel& channel, const AccessRecord& r) noexcept {
   const size_t upstream = cut(r.upstream, kUpstreamBytesMax, head.upstream_bytes, head.flags);
   const size_t address =
       cut(r.upstream_address, kUpstreamAddressBytesMax, head.upstream_address_bytes, head.flags);
-  const size_t total = sizeof(head) + method + host + path + agent + referer + upstream + address;
+  // Before the reservation, and one branch for connections without TLS.
+  const size_t tls = r.tls_version == 0 ? 0 : cut_tls(r, head);
+  const size_t total =
+      sizeof(head) + method + host + path + agent + referer + upstream + address + tls;
   const std::span<std::byte> room = channel.try_reserve(total);
   if (room.data() == nullptr) return false;
   std::byte* to = room.data();
@@ -167,6 +228,7 @@ bool write_access(Channel& channel, const AccessRecord& r) noexcept {
   to = put(to, r.method, method);
   to = put(to, r.upstream, upstream);
   to = put(to, r.upstream_address, address);
+  if (tls != 0) to = put_tls(to, r, head);
   WEIR_DCHECK(to == room.data() + total);
   channel.commit(RecordKind::kAccess, total);
   return true;
@@ -178,7 +240,7 @@ std::optional<AccessRecord> parse_access(std::span<const std::byte> bytes) noexc
   std::memcpy(&head, bytes.data(), sizeof(head));
   const size_t strings = size_t{head.path_bytes} + head.user_agent_bytes + head.referer_bytes +
                          head.host_bytes + head.method_bytes + head.upstream_bytes +
-                         head.upstream_address_bytes;
+                         head.upstream_address_bytes + tls_bytes(head);
   if (bytes.size() != sizeof(head) + strings) return std::nullopt;
   if (head.reason >= Reason::kCount) return std::nullopt;
   AccessRecord r = from_head(head);
@@ -195,6 +257,10 @@ std::optional<AccessRecord> parse_access(std::span<const std::byte> bytes) noexc
   r.method = take(head.method_bytes);
   r.upstream = take(head.upstream_bytes);
   r.upstream_address = take(head.upstream_address_bytes);
+  r.tls_cipher = take(head.tls_cipher_bytes);
+  r.tls_why = take(head.tls_why_bytes);
+  r.tls_client_subject = take(head.tls_subject_bytes);
+  r.tls_client_fingerprint = take(head.tls_fingerprint_bytes);
   return r;
 }
 

@@ -42,7 +42,8 @@ int64_t clamp_time(int64_t time_us) noexcept { return std::clamp<int64_t>(time_u
 
 size_t string_bytes(const AccessRecord& r) noexcept {
   return r.method.size() + r.host.size() + r.path.size() + r.user_agent.size() + r.referer.size() +
-         r.upstream.size() + r.upstream_address.size();
+         r.upstream.size() + r.upstream_address.size() + r.tls_cipher.size() + r.tls_why.size() +
+         r.tls_client_subject.size() + r.tls_client_fingerprint.size();
 }
 
 size_t string_bytes(const Event& event) noexcept {
@@ -103,6 +104,34 @@ void put_json_upstream(Pen& pen, const AccessRecord& r) {
   pen.put(r.upstream_reused ? ",\"upstream_reused\":true" : ",\"upstream_reused\":false");
   pen.put(",\"tries\":");
   pen.number(r.tries);
+}
+
+// As OpenSSL, nginx and HAProxy write it.
+void put_tls_version(Pen& pen, uint16_t version) {
+  const uint32_t minor = version & 0xffu;
+  if (version >> 8 != 3 || minor == 0) {
+    pen.put("unknown");
+    return;
+  }
+  pen.put("TLSv1.");
+  pen.number(minor - 1);
+}
+
+void put_json_tls(Pen& pen, const AccessRecord& r) {
+  pen.put(",\"tls\":\"");
+  put_tls_version(pen, r.tls_version);
+  pen.put('"');
+  put_string(pen, ",\"tls_cipher\":\"", r.tls_cipher);
+  if (r.tls_kernel) {
+    pen.put(",\"tls_records\":\"kernel\"");
+  } else {
+    pen.put(",\"tls_records\":\"userspace\"");
+    put_string(pen, ",\"tls_why\":\"", r.tls_why);
+  }
+  pen.put(r.tls_resumed ? ",\"tls_resumed\":true" : ",\"tls_resumed\":false");
+  if (r.tls_client_fingerprint.empty()) return;
+  put_string(pen, ",\"tls_client\":\"", r.tls_client_subject);
+  put_string(pen, ",\"tls_client_sha256\":\"", r.tls_client_fingerprint);
 }
 
 void put_json_request(Pen& pen, const AccessRecord& r) {
@@ -221,6 +250,7 @@ void Formatter::append_json(std::string& out, const AccessRecord& record) {
     if (!record.upstream.empty() || !record.upstream_address.empty()) {
       put_json_upstream(pen, record);
     }
+    if (record.tls_version != 0) put_json_tls(pen, record);
     put_json_end(pen, record);
   });
 }

@@ -28,6 +28,7 @@ enum class Reason : uint8_t {
   kRateLimited,
   kLimit,              // a limit of ours (connections, buffers)
   kUpstreamConnect,    // refused, unreachable
+  kUpstreamTls,        // its TLS handshake failed, or its certificate is no good
   kUpstreamTimeout,    // connect or response deadline
   kUpstreamReset,      // reset while the response was due
   kUpstreamClosed,     // ended before the response was complete
@@ -58,12 +59,15 @@ struct AccessRecord {
   uint16_t client_port = 0;
   uint16_t status = 0;
   uint16_t core = kNoCore;
+  uint16_t tls_version = 0;  // 0x0303, 0x0304; 0: no TLS, and the other tls_ fields are not written
   uint8_t protocol_major = 1;
   uint8_t protocol_minor = 1;
   uint8_t tries = 0;  // upstream attempts
   Reason reason = Reason::kNone;
   bool client_is_unix = false;  // the client came by a Unix socket: `client` is meaningless
   bool upstream_reused = false;
+  bool tls_kernel = false;  // the kernel does the records; else see tls_why
+  bool tls_resumed = false;
   bool truncated = false;  // set by write_access when a string was cut
   std::string_view method;
   std::string_view host;
@@ -72,6 +76,10 @@ struct AccessRecord {
   std::string_view referer;
   std::string_view upstream;          // name; empty: no upstream took part
   std::string_view upstream_address;  // as text
+  std::string_view tls_cipher;        // the RFC's name
+  std::string_view tls_why;           // why the records are done in userspace
+  std::string_view tls_client_subject;
+  std::string_view tls_client_fingerprint;  // SHA-256, hexadecimal; empty: no client certificate
 };
 
 inline constexpr size_t kMethodBytesMax = 32;
@@ -81,6 +89,10 @@ inline constexpr size_t kUserAgentBytesMax = 512;
 inline constexpr size_t kRefererBytesMax = 1024;
 inline constexpr size_t kUpstreamBytesMax = 128;
 inline constexpr size_t kUpstreamAddressBytesMax = 128;  // a Unix path is at most 108
+inline constexpr size_t kTlsCipherBytesMax = 64;
+inline constexpr size_t kTlsWhyBytesMax = 64;
+inline constexpr size_t kTlsSubjectBytesMax = 512;
+inline constexpr size_t kTlsFingerprintBytesMax = 64;
 
 // Core: false when the channel was full (counted there). Ask channel.take_wake_request() once a
 // turn.

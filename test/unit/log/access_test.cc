@@ -57,6 +57,57 @@ TEST_CASE("access: every field survives the channel") {
   CHECK(out->upstream_address == in.upstream_address);
 }
 
+TEST_CASE("access: the TLS fields survive, in every combination of their flags") {
+  Channel channel(Channel::kCapacityBytesMin);
+  AccessRecord in = test::tls_record();
+  for (const bool kernel : {false, true}) {
+    for (const bool resumed : {false, true}) {
+      in.tls_kernel = kernel;
+      in.tls_resumed = resumed;
+      const auto out = round_trip(channel, in);
+      REQUIRE(out.has_value());
+      CHECK(out->tls_version == 0x0304);
+      CHECK(out->tls_kernel == kernel);
+      CHECK(out->tls_resumed == resumed);
+      CHECK(out->tls_cipher == in.tls_cipher);
+      CHECK(out->tls_why == in.tls_why);
+      CHECK(out->tls_client_subject == in.tls_client_subject);
+      CHECK(out->tls_client_fingerprint == in.tls_client_fingerprint);
+      CHECK(out->upstream_reused);
+      CHECK_FALSE(out->truncated);
+      CHECK(out->path == in.path);
+      CHECK(out->upstream_address == in.upstream_address);
+    }
+  }
+  // A version alone is TLS too.
+  AccessRecord bare;
+  bare.tls_version = 0x0303;
+  const auto out = round_trip(channel, bare);
+  REQUIRE(out.has_value());
+  CHECK(out->tls_version == 0x0303);
+  CHECK(out->tls_cipher.empty());
+}
+
+TEST_CASE("access: without TLS nothing of it is written") {
+  Channel channel(Channel::kCapacityBytesMin);
+  AccessRecord in = test::tls_record();
+  in.tls_version = 0;
+  in.tls_kernel = true;
+  const std::string text(10'000, 's');
+  in.tls_client_subject = text;
+  const auto out = round_trip(channel, in);
+  REQUIRE(out.has_value());
+  CHECK(out->tls_version == 0);
+  CHECK_FALSE(out->tls_kernel);
+  CHECK_FALSE(out->tls_resumed);
+  CHECK_FALSE(out->truncated);
+  CHECK(out->tls_cipher.empty());
+  CHECK(out->tls_why.empty());
+  CHECK(out->tls_client_subject.empty());
+  CHECK(out->tls_client_fingerprint.empty());
+  CHECK(out->upstream_address == in.upstream_address);
+}
+
 TEST_CASE("access: an empty record keeps what was not measured apart from zero") {
   Channel channel(Channel::kCapacityBytesMin);
   const auto out = round_trip(channel, {});
@@ -82,12 +133,16 @@ TEST_CASE("access: strings are cut at their limits, and only then flagged") {
       {&AccessRecord::referer, kRefererBytesMax},
       {&AccessRecord::upstream, kUpstreamBytesMax},
       {&AccessRecord::upstream_address, kUpstreamAddressBytesMax},
+      {&AccessRecord::tls_cipher, kTlsCipherBytesMax},
+      {&AccessRecord::tls_why, kTlsWhyBytesMax},
+      {&AccessRecord::tls_client_subject, kTlsSubjectBytesMax},
+      {&AccessRecord::tls_client_fingerprint, kTlsFingerprintBytesMax},
   };
   Channel channel(Channel::kCapacityBytesMin);
   for (const Case& c : cases) {
     for (const size_t length : {c.limit, c.limit + 1, c.limit + 70'000}) {
       const std::string text(length, 'p');
-      AccessRecord in = test::full_record();
+      AccessRecord in = test::tls_record();
       in.*c.field = text;
       const auto out = round_trip(channel, in);
       REQUIRE(out.has_value());
@@ -104,10 +159,14 @@ TEST_CASE("access: the largest record fits the smallest channel") {
   AccessRecord in;
   in.method = in.host = in.path = in.user_agent = in.referer = text;
   in.upstream = in.upstream_address = text;
+  in.tls_version = 0x0304;
+  in.tls_cipher = in.tls_why = in.tls_client_subject = in.tls_client_fingerprint = text;
   const auto out = round_trip(channel, in);
   REQUIRE(out.has_value());
   CHECK(out->path.size() == kPathBytesMax);
   CHECK(out->upstream_address.size() == kUpstreamAddressBytesMax);
+  CHECK(out->tls_client_subject.size() == kTlsSubjectBytesMax);
+  CHECK(out->tls_client_fingerprint.size() == kTlsFingerprintBytesMax);
 }
 
 TEST_CASE("access: a full channel refuses and counts") {
@@ -122,7 +181,7 @@ TEST_CASE("access: a full channel refuses and counts") {
 
 TEST_CASE("access: bytes that are no record are refused") {
   Channel channel(Channel::kCapacityBytesMin);
-  REQUIRE(write_access(channel, test::full_record()));
+  REQUIRE(write_access(channel, test::tls_record()));
   channel.begin_drain();
   const auto record = channel.next();
   REQUIRE(record.has_value());

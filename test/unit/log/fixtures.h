@@ -73,4 +73,16 @@ inline AccessRecord full_record() {
   return r;
 }
 
+// The same with TLS, a client certificate and every string of its own.
+inline AccessRecord tls_record() {
+  AccessRecord r = full_record();
+  r.tls_version = 0x0304;
+  r.tls_resumed = true;
+  r.tls_cipher = "TLS_AES_128_GCM_SHA256";
+  r.tls_why = "no_kernel_tls";
+  r.tls_client_subject = "CN=jo,O=Example";
+  r.tls_client_fingerprint = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+  return r;
+}
+
 }  // namespace weir::log::test

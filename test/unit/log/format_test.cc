@@ -15,6 +15,7 @@ namespace weir::log {
 namespace {
 
 using test::full_record;
+using test::tls_record;
 
 std::string json(const AccessRecord& record) {
   std::string out;
@@ -77,6 +78,60 @@ TEST_CASE("format: a JSON access line, whole") {
       "\"upstream_header_ms\":9.999,\"upstream_ms\":11.002,\"upstream_reused\":true,\"tries\":2,"
       "\"reason\":\"upstream_reset\",\"core\":1,\"user_agent\":\"curl/8.5.0\","
       "\"referer\":\"https://example.com/\"}\n");
+}
+
+// What a JSON line has between the upstream's keys and the reason.
+std::string tls_part(const AccessRecord& record) {
+  const std::string line = json(record);
+  const std::string before = "\"tries\":2";
+  const size_t begin = line.find(before) + before.size();
+  return line.substr(begin, line.find(",\"reason\"") - begin);
+}
+
+TEST_CASE("format: TLS in a JSON line") {
+  AccessRecord record = tls_record();
+  CHECK(tls_part(record) ==
+        ",\"tls\":\"TLSv1.3\",\"tls_cipher\":\"TLS_AES_128_GCM_SHA256\","
+        "\"tls_records\":\"userspace\",\"tls_why\":\"no_kernel_tls\","
+        "\"tls_resumed\":true,\"tls_client\":\"CN=jo,O=Example\",\"tls_client_sha256\":"
+        "\"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"");
+  record.tls_kernel = true;  // then there is nothing to explain
+  record.tls_resumed = false;
+  record.tls_version = 0x0303;
+  record.tls_client_subject = {};  // a certificate may have an empty one
+  CHECK(tls_part(record) ==
+        ",\"tls\":\"TLSv1.2\",\"tls_cipher\":\"TLS_AES_128_GCM_SHA256\","
+        "\"tls_records\":\"kernel\",\"tls_resumed\":false,\"tls_client\":\"\","
+        "\"tls_client_sha256\":"
+        "\"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"");
+  record.tls_client_fingerprint = {};
+  CHECK(tls_part(record) ==
+        ",\"tls\":\"TLSv1.2\",\"tls_cipher\":\"TLS_AES_128_GCM_SHA256\","
+        "\"tls_records\":\"kernel\",\"tls_resumed\":false");
+  record.tls_version = 0;
+  CHECK(tls_part(record).empty());
+  CHECK(json(record) == json(full_record()));
+}
+
+TEST_CASE("format: the name of every TLS version") {
+  AccessRecord record = tls_record();
+  const std::vector<std::pair<uint16_t, std::string>> cases = {
+      {0x0301, "TLSv1.0"}, {0x0302, "TLSv1.1"}, {0x0303, "TLSv1.2"}, {0x0304, "TLSv1.3"},
+      {0x0300, "unknown"}, {0x0002, "unknown"}, {0xfefd, "unknown"},
+  };
+  for (const auto& [version, name] : cases) {
+    record.tls_version = version;
+    CHECK(json_value(json(record), "tls") == name);
+  }
+}
+
+TEST_CASE("format: common and combined say nothing of TLS") {
+  CHECK(combined(tls_record()) == combined(full_record()));
+  std::string with;
+  std::string without;
+  Formatter().append_common(with, tls_record());
+  Formatter().append_common(without, full_record());
+  CHECK(with == without);
 }
 
 TEST_CASE("format: JSON leaves out what does not apply") {
@@ -191,6 +246,9 @@ TEST_CASE("format: no bytes of a peer can forge a line") {
     AccessRecord record = full_record();
     record.method = record.host = record.path = record.user_agent = record.referer = noise;
     record.upstream = record.upstream_address = noise;
+    record.tls_version = static_cast<uint16_t>(prng.below(65536));
+    record.tls_cipher = record.tls_why = noise;
+    record.tls_client_subject = record.tls_client_fingerprint = noise;
     Event event = sample_event();
     event.message = event.fields[0].value = event.fields[1].key = noise;
     for (const std::string& line : {json(record), combined(record), text(event), json(event)}) {
@@ -223,12 +281,16 @@ TEST_CASE("format: the longest lines stay within the room that is reserved for t
   record.reason = Reason::kUpstreamMalformed;
   record.truncated = true;
   record.upstream = "u";
+  record.tls_version = 0x03ff;
+  record.tls_client_fingerprint = "f";
   const std::string line = json(record);
   CHECK(line.size() < 1024);  // kFixedBytesMax is twice that
   CHECK(combined(record).size() < 1024);
   CHECK(line.find("\"time\":\"9999-12-31T23:59:59.000Z\"") != std::string::npos);
   record.path = record.referer = record.user_agent = noise;
-  CHECK(json(record).size() > 3 * 6 * noise.size());
+  record.tls_cipher = record.tls_why = record.tls_client_subject = noise;
+  record.tls_client_fingerprint = noise;
+  CHECK(json(record).size() > 7 * 6 * noise.size());
 
   Event event;
   event.time_us = INT64_MIN;
