@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include <charconv>
+
 #include <weir/base/ip.h>
 #include <weir/base/text.h>
 
@@ -14,6 +16,9 @@ usage:
   weir explain [-c FILE] METHOD URL [-H 'Name: value']... [--client IP]
                             which route a request gets, where it goes, and why
   weir config-reference     all settings, as Markdown (this is docs/CONFIG.md)
+  weir cert self-signed [--host NAME]... [--days N] [--out DIR] [--rsa]
+                        [--force]
+                            a certificate for a trial, and how to use it
   weir --version            version, build options, what this kernel offers
   weir --help
 
@@ -112,6 +117,49 @@ std::expected<void, std::string> parse_rest(const std::vector<std::string>& word
   return {};
 }
 
+std::expected<void, std::string> parse_days(std::string_view text, Arguments& arguments) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), arguments.days);
+  if (error == std::errc() && end == text.data() + text.size() && arguments.days != 0) return {};
+  return std::unexpected("--days wants a number of days, not \"" + std::string(text) + "\"");
+}
+
+std::expected<void, std::string> parse_cert(const std::vector<std::string>& words,
+                                            Arguments& arguments) {
+  arguments.command = Arguments::Command::kSelfSigned;
+  for (size_t i = 1; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "--help" || word == "-h") {
+      arguments.command = Arguments::Command::kHelp;
+      return {};
+    }
+    if (i == 1) {
+      if (word == "self-signed") continue;
+      return std::unexpected("cert makes nothing but \"self-signed\", not \"" + word + "\"");
+    }
+    if (word == "--rsa" || word == "--force") {
+      (word == "--rsa" ? arguments.rsa : arguments.force) = true;
+      continue;
+    }
+    bool matched = false;
+    for (const std::string_view name : {"--host", "--days", "--out"}) {
+      Option option = match_option(words, i, name, name);
+      if (!option.matched) continue;
+      matched = true;
+      if (!option.error.empty()) return std::unexpected(option.error);
+      if (option.value.empty()) return std::unexpected(std::string(name) + " wants a value");
+      if (name == "--host") arguments.hosts.push_back(option.value);
+      if (name == "--out") arguments.folder = option.value;
+      if (name == "--days") {
+        if (auto days = parse_days(option.value, arguments); !days) return days;
+      }
+      break;
+    }
+    if (!matched) return std::unexpected("unexpected \"" + word + "\"");
+  }
+  if (words.size() < 2) return std::unexpected("cert wants \"self-signed\" behind it");
+  return {};
+}
+
 }  // namespace
 
 std::expected<Arguments, std::string> parse_arguments(const std::vector<std::string>& words) {
@@ -122,6 +170,10 @@ std::expected<Arguments, std::string> parse_arguments(const std::vector<std::str
   if (word == "--help" || word == "-h" || word == "help") return arguments;
   if (word == "--version" || word == "-V" || word == "version") {
     arguments.command = Command::kVersion;
+    return arguments;
+  }
+  if (word == "cert") {
+    if (auto rest = parse_cert(words, arguments); !rest) return std::unexpected(rest.error());
     return arguments;
   }
   if (word == "run") {

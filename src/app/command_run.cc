@@ -10,7 +10,9 @@
 #include <weir/control/config/load.h>
 #include <weir/control/snapshot_builder.h>
 #include <weir/control/supervisor.h>
+#include <weir/control/tls_state.h>
 #include <weir/runtime/probe.h>
+#include <weir/runtime/sys.h>
 
 #include "cli.h"
 #include "default_config.h"
@@ -58,6 +60,22 @@ bool report_kernel(const runtime::ProbeReport& probe) {
   return false;
 }
 
+// Reads the certificates and all that goes with them, as a start would. What the kernel can do is a
+// matter of the machine, not of the file.
+bool check_tls(const config::Config& config, const proxy::Generation& generation) {
+  constexpr int64_t kMicrosecondsPerSecond = 1'000'000;
+  control::FileFingerprints files;
+  control::add_fingerprints(control::TlsState::files(config), files);
+  control::TlsState tls(1, control::ask_nobody());
+  const control::TlsPlan plan = tls.plan(config, generation.routes->upstreams(), files,
+                                         runtime::sys::realtime_us() / kMicrosecondsPerSecond);
+  for (const std::string& error : plan.errors) std::fprintf(stderr, "%s\n", error.c_str());
+  for (const std::string& warning : plan.warnings) {
+    std::fprintf(stderr, "%s (warning)\n", warning.c_str());
+  }
+  return plan.errors.empty();
+}
+
 }  // namespace
 
 int command_run(const Arguments& arguments) {
@@ -89,7 +107,9 @@ int command_check(const Arguments& arguments) {
   for (const std::string& warning : built.warnings) {
     std::fprintf(stderr, "%s (warning)\n", warning.c_str());
   }
-  if (!built.generation) return control::kExitFailed;
+  if (!built.generation || !check_tls(loaded.config, *built.generation)) {
+    return control::kExitFailed;
+  }
   std::printf("%s: good: %zu listener%s, %zu upstream%s, %zu route%s\n", arguments.file.c_str(),
               loaded.config.listeners.size(), loaded.config.listeners.size() == 1 ? "" : "s",
               loaded.config.upstreams.size(), loaded.config.upstreams.size() == 1 ? "" : "s",

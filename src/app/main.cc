@@ -42,6 +42,7 @@ int main(int count, char** words) {
       return 0;
     case Arguments::Command::kCheck: return weir::app::command_check(*arguments);
     case Arguments::Command::kExplain: return weir::app::command_explain(*arguments);
+    case Arguments::Command::kSelfSigned: return weir::app::command_self_signed(*arguments);
     case Arguments::Command::kRun: return weir::app::command_run(*arguments);
   }
   return 2;

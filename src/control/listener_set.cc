@@ -63,6 +63,8 @@ std::expected<OpenListener, ListenerError> ListenerSet::open(const config::Liste
   result.configured = listener.address_text;
   result.bound = listener.address;
   result.backlog = listener.backlog;
+  result.tls = listener.tls;
+  result.redirect_https = listener.redirect_https;
   const net::ListenOptions options{.backlog = static_cast<int>(listener.backlog)};
   for (uint32_t core = 0; core < cores_; ++core) {
     if (listener.address.is_unix() && core > 0) {
@@ -100,21 +102,41 @@ std::expected<OpenListener, ListenerError> ListenerSet::open(const config::Liste
   return result;
 }
 
+// Which of `wanted` are there already. One to one: "127.0.0.1:0" may be there twice, perhaps with
+// names that tell them apart.
+std::vector<bool> ListenerSet::match(const std::vector<config::Listener>& wanted,
+                                     Change& change) const {
+  std::vector<bool> there(wanted.size());
+  std::vector<const OpenListener*> left;
+  left.reserve(present_.size());
+  for (const OpenListener& listener : present_) left.push_back(&listener);
+  for (const bool by_name : {true, false}) {
+    std::erase_if(left, [&](const OpenListener* listener) {
+      size_t i = 0;
+      while (i < wanted.size() && (there[i] || wanted[i].address_text != listener->configured ||
+                                   (by_name && wanted[i].name != listener->name))) {
+        ++i;
+      }
+      if (i == wanted.size()) return false;
+      there[i] = true;
+      const config::Listener& next = wanted[i];
+      if (next.tls != listener->tls || next.redirect_https != listener->redirect_https) {
+        OpenListener& switched = change.switched.emplace_back(*listener);
+        switched.tls = next.tls;
+        switched.redirect_https = next.redirect_https;
+      }
+      return true;
+    });
+  }
+  for (const OpenListener* listener : left) change.removed.push_back(listener->id);
+  return there;
+}
+
 std::expected<ListenerSet::Change, ListenerError> ListenerSet::plan(
     const std::vector<config::Listener>& wanted, bool cbpf) {
   Change change;
   opening_.clear();
-  // One to one: "127.0.0.1:0" may be there twice.
-  std::vector<bool> there(wanted.size());
-  for (const OpenListener& listener : present_) {
-    size_t i = 0;
-    while (i < wanted.size() && (there[i] || wanted[i].address_text != listener.configured)) ++i;
-    if (i < wanted.size()) {
-      there[i] = true;
-    } else {
-      change.removed.push_back(listener.id);
-    }
-  }
+  const std::vector<bool> there = match(wanted, change);
   for (size_t i = 0; i < wanted.size(); ++i) {
     if (there[i]) continue;
     auto opened = open(wanted[i], cbpf, change.warnings);
@@ -149,6 +171,11 @@ void ListenerSet::commit(const Change& change) {
   std::erase_if(present_, [&](const OpenListener& listener) {
     return std::ranges::find(change.removed, listener.id) != change.removed.end();
   });
+  for (const OpenListener& switched : change.switched) {
+    const auto found = std::ranges::find(present_, switched.id, &OpenListener::id);
+    found->tls = switched.tls;
+    found->redirect_https = switched.redirect_https;
+  }
   for (const OpenListener& listener : change.opened) {
     present_.push_back(listener);
     present_.back().fds.clear();

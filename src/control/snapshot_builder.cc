@@ -85,6 +85,7 @@ proxy::Settings settings_of(const config::Config& config, const BuildInputs& inp
   settings.x_forwarded = server.x_forwarded;
   settings.forwarded = server.forwarded;
   settings.access_log = config.logging.access_log != "off";
+  settings.client_cert_headers = config.tls.client_cert_headers;
   settings.via = server.via;
   settings.server = server.server_header;
   settings.trusted_proxies = config.security.trusted_proxies;

@@ -195,8 +195,8 @@ void Supervisor::finish() {
   collector_.flush(kLastFlushMs);
   listeners_.reset();
   if (!reactor_) return;
-  for (runtime::Timer* timer :
-       std::initializer_list<runtime::Timer*>{&flush_tick_, &phase_deadline_, &reload_tick_}) {
+  for (runtime::Timer* timer : std::initializer_list<runtime::Timer*>{
+           &flush_tick_, &phase_deadline_, &reload_tick_, &rotation_tick_}) {
     reactor_->timers().disarm(*timer);
   }
   if (signals_) signals_->stop();
@@ -204,7 +204,13 @@ void Supervisor::finish() {
   reactor_->stop();
   signals_.reset();
   watch_.reset();
+  for (auto& slot : cores_) {
+    for (const Command& command : slot->pending) delete command.tickets;
+  }
+  // What the cores had of TLS dies before the engines it lives in.
   cores_.clear();
+  cell_.reset();
+  tls_.reset();
   reactor_.reset();
 }
 
@@ -241,6 +247,8 @@ void Supervisor::log_stats() {
              {"turns", s.turns}, {"ring_enters", s.ring_enters},
              {"buffers_in_use", s.buffers_in_use}, {"buffer_starvations", s.buffer_starvations},
              {"access_dropped", c.access_records_dropped});
+    log_tls_stats("tls", core, s.tls.clients);
+    log_tls_stats("tls_upstreams", core, s.tls.origins);
   }
 }
 

@@ -34,12 +34,22 @@ void Supervisor::on_reload_tick() { reload(true); }
 void Supervisor::reload(bool only_if_changed) {
   if (phase_ != Phase::kRunning || file_.empty()) return;
   const uint64_t hash = hash_of_file(file_);
-  if (only_if_changed && (hash == file_hash_ || hash == 0)) return;
+  FileFingerprints known;
+  if (only_if_changed) {
+    if (hash == 0) return;
+    for (const auto& [path, before] : tls_files_) known.emplace(path, fingerprint(path));
+    if (hash == file_hash_ && !tls_files_changed(known)) return;
+  }
   file_hash_ = hash;
   config::LoadResult loaded = config::load_config(file_);
   for (const auto& warning : loaded.warnings)
     WEIR_LOG(logger_, kWarn, "config", warning.to_string());
   for (const auto& error : loaded.errors) WEIR_LOG(logger_, kError, "config", error.to_string());
+  if (loaded.ok()) {
+    note_tls_files(loaded.config, std::move(known));
+  } else {
+    for (auto& [path, now] : known) tls_files_[path] = now;
+  }
   if (!loaded.ok() || !apply(std::move(loaded.config))) {
     WEIR_LOG(logger_, kError, "config",
              "the configuration was not reloaded; the old one stays in force");
@@ -60,6 +70,8 @@ bool Supervisor::apply(config::Config next) {
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
   for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
   if (!built.generation) return false;
+  TlsPlan tls;
+  if (!take_tls(next, *built.generation, tls)) return false;
   const bool cbpf = running_.performance.reuseport_balancing == config::ReuseportBalancing::kCbpf;
   auto listeners = listeners_->plan(next.listeners, cbpf);
   if (!listeners) {
@@ -74,11 +86,23 @@ bool Supervisor::apply(config::Config next) {
   for (const std::string& warning : listeners->warnings)
     WEIR_LOG(logger_, kWarn, "control", warning);
   listeners_->commit(*listeners);
+  const bool tickets_changed = tls.tickets_changed;
+  tls_->commit(std::move(tls), reactor_->now_ms());
+  // Before the new generation, so that none of its handshakes uses old keys.
+  if (tickets_changed) send_tickets();
+  arm_rotation();
   ++epoch_;
   cell_->publish(std::move(built.generation));
   generations_alive_ = 2;
   old_generation_since_us_ = reactor_->unix_us();
   open_listeners_on_cores(*listeners);
+  // After the publication: a listener that begins with TLS needs the new generation's.
+  for (const OpenListener& listener : listeners->switched) {
+    send_all({.kind = Command::Kind::kSetListener,
+              .id = listener.id,
+              .tls = listener.tls,
+              .redirect_https = listener.redirect_https});
+  }
   for (const uint32_t id : listeners->removed) {
     // Clients that come to the port of a successor must not be turned away meanwhile.
     const bool succeeded =

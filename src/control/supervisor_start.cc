@@ -99,6 +99,7 @@ void Supervisor::make_cores() {
   connections_default_ = files > 2 * kFilesReserved ? (files - kFilesReserved) / 2 : 128;
   cell_ = std::make_unique<proxy::GenerationCell>(count);
   listeners_ = std::make_unique<ListenerSet>(count);
+  tls_ = std::make_unique<TlsState>(count);
   const config::PerformanceSettings& performance = config_.performance;
   runtime::ReactorOptions engine;
   engine.buffers.count =
@@ -121,6 +122,7 @@ void Supervisor::make_cores() {
                                                            .cores = count,
                                                            .cpu = static_cast<int>(cpus_[i]),
                                                            .control_wake_fd = reactor_->wake_fd(),
+                                                           .tls = tls_->engine(i),
                                                            .reactor = engine},
                                        *slot->channel, *slot->logger, *cell_);
     collector_.add(*slot->channel, *slot->logger, static_cast<uint16_t>(i));
@@ -139,6 +141,10 @@ bool Supervisor::first_generation() {
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
   for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
   if (!built.generation) return false;
+  note_tls_files(config_, {});
+  TlsPlan tls;
+  if (!take_tls(config_, *built.generation, tls)) return false;
+  tls_->commit(std::move(tls), reactor_->now_ms());
   cell_->publish(std::move(built.generation));
   return true;
 }
@@ -194,14 +200,23 @@ bool Supervisor::start_cores() {
   }
   const bool good = every(&CoreSlot::started);
   if (!good) return false;
-  if (!file_.empty()) {
-    file_hash_ = hash_of_file(file_);
-    watch_ = FileWatch::open(*reactor_, file_, [this] { on_file_change(); });
-    if (!watch_)
-      WEIR_LOG(logger_, kWarn, "control", "the configuration file cannot be watched; use SIGHUP");
-  }
+  watch_files();
+  arm_rotation();
   on_flush_tick();
   return true;
+}
+
+void Supervisor::watch_files() {
+  if (file_.empty()) return;
+  file_hash_ = hash_of_file(file_);
+  watch_ = FileWatch::open(*reactor_, file_, [this] { on_file_change(); });
+  if (!watch_) {
+    WEIR_LOG(logger_, kWarn, "control", "the configuration file cannot be watched; use SIGHUP");
+    return;
+  }
+  watch_tls_files(TlsState::files(config_));
+  // They were read before they were watched.
+  if (!tls_files_.empty()) reactor_->timers().arm(reload_tick_, reactor_->now_ms());
 }
 
 void Supervisor::open_listeners_on_cores(ListenerSet::Change& change) {
@@ -210,7 +225,9 @@ void Supervisor::open_listeners_on_cores(ListenerSet::Change& change) {
       send(*cores_[i], {.kind = Command::Kind::kOpenListener,
                         .id = listener.id,
                         .fd = listener.fds[i],
-                        .address = listener.bound});
+                        .address = listener.bound,
+                        .tls = listener.tls,
+                        .redirect_https = listener.redirect_https});
     }
     WEIR_LOG(logger_, kInfo, "control", "listening", {"address", listener.bound.to_string()},
              {"listener", listener.name});

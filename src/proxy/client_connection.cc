@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <weir/net/handshake.h>
 #include <weir/net/listen.h>
 #include <weir/runtime/sys.h>
 
@@ -14,7 +15,10 @@ using net::ReadEvent;
 using net::Transport;
 
 ClientConnection::ClientConnection(Worker& owner, ListenerInfo& where, int fd)
-    : worker(owner), listener(where), transport(std::make_unique<Transport>(owner.reactor, fd)) {
+    : worker(owner),
+      listener(where),
+      transport(std::make_unique<Transport>(owner.reactor, fd)),
+      secure(where.tls) {
   worker.clients_.push_back(*this);
   ++worker.connection_count_;
   ++listener.connections;
@@ -28,10 +32,8 @@ ClientConnection::~ClientConnection() {
 
 void ClientConnection::cancel() noexcept {
   cancelled = true;
-  if (exchange != nullptr) {
-    exchange->cancel(log::Reason::kShutdown);
-    transport->cancel_sends();
-  }
+  if (exchange != nullptr) exchange->cancel(log::Reason::kShutdown);
+  transport->cancel_sends();
   transport->interrupt();
 }
 
@@ -65,10 +67,59 @@ uint64_t wait_deadline(const ClientConnection& connection) noexcept {
   return connection.worker.reactor.now_ms() + timeout;
 }
 
+constexpr std::string_view kPlainOnTls =
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 49\r\n"
+    "Connection: close\r\n\r\n400 This port speaks https, the request was http\n";
+
+std::unique_ptr<ClientCertificate> describe(const net::tls::PeerCertificate& peer) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  auto result = std::make_unique<ClientCertificate>();
+  result->subject = peer.subject;
+  result->issuer = peer.issuer;
+  for (const std::string& name : peer.alternative_names) {
+    if (!result->san.empty()) result->san += ", ";
+    result->san += name;
+  }
+  for (const uint8_t byte : peer.sha256) {
+    result->fingerprint += kDigits[byte >> 4];
+    result->fingerprint += kDigits[byte & 15];
+  }
+  return result;
+}
+
+// The handshake. False: nothing can be served, only ended.
+runtime::Task<bool> make_secure(ClientConnection& connection) {
+  Worker& worker = connection.worker;
+  const auto settings = worker.core_tls().server;
+  // Between two generations: the listener has turned to TLS, its certificate is on its way.
+  if (settings == nullptr || worker.tls == nullptr) co_return false;
+  auto outcome = co_await net::accept_tls(*connection.transport, *worker.tls, settings,
+                                          worker.reactor.unix_us());
+  if (outcome.end == net::HandshakeEnd::kDone) {
+    if (outcome.certificate) connection.certificate = describe(*outcome.certificate);
+    co_return true;
+  }
+  if (outcome.end == net::HandshakeEnd::kFailed) {
+    connection.know_peer();
+    WEIR_LOG_LIMITED(worker.logger, kInfo, "tls", "handshake failed",
+                     {"client", connection.peer_text},
+                     {"cause", net::tls::to_string(outcome.cause)}, {"detail", outcome.text});
+    if (outcome.cause == net::tls::FailureCause::kPlainHttp) {
+      connection.transport->send_direct(kPlainOnTls.data(), kPlainOnTls.size());
+    }
+  }
+  co_return false;
+}
+
 }  // namespace
 
 runtime::Task<> serve_connection(std::unique_ptr<ClientConnection> connection) {
   Worker& worker = connection->worker;
+  if (connection->secure && !co_await make_secure(*connection)) {
+    // The alert must not be eaten by a reset.
+    Transport::dispose(std::move(connection->transport), Linger::kYes);
+    co_return;
+  }
   connection->transport->start_receiving();
   const uint64_t opened_ms = worker.reactor.now_ms();
   After after = After::kKeepAlive;
@@ -92,6 +143,11 @@ runtime::Task<> serve_connection(std::unique_ptr<ClientConnection> connection) {
     connection->exchange = nullptr;
     worker.give_back(std::move(exchange));
     if (connection->cancelled && after != After::kReset) after = After::kClose;
+  }
+  if (connection->secure && after != After::kReset && !connection->transport->failed()) {
+    // The end of a body may be the connection's: dispose() would not wait for a full socket.
+    const uint32_t timeout = worker.generations.current().settings.send_timeout_ms;
+    (void)co_await connection->transport->send_close_notify(timeout);
   }
   const Linger linger = after == After::kLinger  ? Linger::kYes
                         : after == After::kReset ? Linger::kReset

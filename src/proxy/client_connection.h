@@ -13,6 +13,14 @@
 
 namespace weir::proxy {
 
+// What upstreams and logs are told of a client's certificate. Text of the client's choice.
+struct ClientCertificate {
+  std::string subject;  // RFC 2253
+  std::string issuer;
+  std::string san;          // "DNS:a.example, email:b@a.example"
+  std::string fingerprint;  // SHA-256 of the DER, lower case hexadecimal
+};
+
 struct ClientConnection : base::ListNode {
   ClientConnection(Worker& owner, ListenerInfo& where, int fd);
   ~ClientConnection();
@@ -20,6 +28,9 @@ struct ClientConnection : base::ListNode {
   void cancel() noexcept;
   // The peer's address; asked of the kernel once, when it is first needed.
   void know_peer() noexcept;
+  [[nodiscard]] std::string_view scheme() const noexcept { return secure ? "https" : "http"; }
+  // All zero without TLS.
+  [[nodiscard]] net::TlsFacts tls() const noexcept { return transport->tls(); }
 
   Worker& worker;
   ListenerInfo& listener;
@@ -30,8 +41,10 @@ struct ClientConnection : base::ListNode {
   bool peer_known = false;
   bool peer_is_unix = false;
   bool cancelled = false;
+  const bool secure;  // TLS is spoken on it
   base::IpAddress peer;
-  std::string peer_text;  // of `peer`; "unknown" for Unix sockets
+  std::string peer_text;                           // of `peer`; "unknown" for Unix sockets
+  std::unique_ptr<ClientCertificate> certificate;  // verified; null: none
 };
 
 // Serves a connection until it ends. Owns it.

@@ -39,10 +39,44 @@ bool max_forwards_reached(const http::RequestHead& request) noexcept {
   return hops != nullptr && base::parse_decimal(hops->value) == uint64_t{0};
 }
 
+// "Location: https://HOST[:PORT]PATH[?QUERY]\r\n": what a plain listener answers that sends
+// everybody to https, built as the Location of a route is, so that the same bytes are escaped.
+// False: the request names no host.
+bool https_location(const route::RequestView& request, bool has_query, uint16_t port,
+                    std::string& line) {
+  using Piece = route::LocationPiece;
+  constexpr uint16_t kHttpsPort = 443;
+  char digits[8];
+  base::ByteWriter port_text(digits, sizeof digits);
+  if (port != kHttpsPort) {
+    port_text.append(':');
+    port_text.append_decimal(port);
+  }
+  // "OPTIONS *" has an absolute form without path (RFC 9112 3.2.4).
+  const bool with_path = request.path != "*";
+  const Piece pieces[] = {
+      {.kind = Piece::Kind::kLiteral, .text = "https://"},
+      {.kind = Piece::Kind::kHost, .text = {}},
+      {.kind = Piece::Kind::kLiteral, .text = port_text.view()},
+      {.kind = with_path ? Piece::Kind::kPath : Piece::Kind::kLiteral, .text = {}},
+      {.kind = Piece::Kind::kLiteral, .text = has_query ? "?" : ""},
+      {.kind = Piece::Kind::kQuery, .text = {}}};
+  const route::Redirect redirect{.location = pieces};
+  route::Route route;
+  route.kind = route::ActionKind::kRedirect;
+  route.redirect = &redirect;
+  line = "Location: ";
+  if (!route::expand_location(route, request, line)) return false;
+  line += "\r\n";
+  return true;
+}
+
 }  // namespace
 
 Task<> Exchange::dispatch() {
-  keep_alive_ = request_.keep_alive && !worker_->draining();
+  // A listener may have turned to TLS since this connection came: it ends with this request.
+  const bool outdated = client_->listener.tls && !client_->secure;
+  keep_alive_ = request_.keep_alive && !worker_->draining() && !outdated;
   const Settings& settings = pin_->settings;
   if (settings.max_requests_per_connection != 0 &&
       client_->requests >= settings.max_requests_per_connection) {
@@ -66,9 +100,19 @@ Task<> Exchange::dispatch() {
       .query = request_.query,
       .method = request_.method_text,
       .client = client_->peer_is_unix ? nullptr : &client_->peer,
-      .scheme = client_->listener.scheme,
+      .scheme = client_->scheme(),
       .headers = {.context = &request_.fields, .find = &find_field},
   };
+  // Whoever comes without TLS is sent to where it is spoken.
+  if (client_->listener.redirect_https != 0 && !client_->secure) [[unlikely]] {
+    const bool safe = request_.method == Method::kGet || request_.method == Method::kHead;
+    std::string location;
+    if (!https_location(view, request_.has_query, client_->listener.redirect_https, location)) {
+      co_return co_await reply(400, log::Reason::kBadRequest);
+    }
+    if (!co_await settle_request_body()) co_return co_await refuse_body();
+    co_return co_await send_reply(safe ? 301 : 308, location, {});
+  }
   const route::Route* route = route::match(*pin_->routes, view);
   if (route == nullptr) co_return co_await reply(404, log::Reason::kNoRoute);
   body_bytes_max_ = route->max_body_bytes;

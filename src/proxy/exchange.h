@@ -66,6 +66,7 @@ class Exchange {
   void prepare_request(const route::Route& route, const route::UpstreamSpec& spec);
   runtime::Task<base::Result<std::unique_ptr<upstream::Connection>>> lease(
       upstream::Endpoint& endpoint, bool fresh);
+  void note_connect_failure(const upstream::Endpoint& endpoint) noexcept;
   runtime::Task<> answer_failure(bool no_server);
   runtime::Task<Attempt> attempt(std::unique_ptr<upstream::Connection> leased);
   runtime::Task<base::Result<void>> send_request(net::Transport& origin);

@@ -5,6 +5,22 @@
 
 namespace weir::proxy {
 
+namespace {
+
+void note_tls(const ClientConnection& client, log::AccessRecord& record) noexcept {
+  const net::TlsFacts facts = client.tls();
+  record.tls_version = facts.version;
+  record.tls_cipher = facts.cipher;
+  record.tls_resumed = facts.resumed;
+  record.tls_kernel = facts.records == net::tls::RecordPath::kKernel;
+  if (!record.tls_kernel) record.tls_why = net::tls::to_string(facts.records);
+  if (client.certificate == nullptr) return;
+  record.tls_client_subject = client.certificate->subject;
+  record.tls_client_fingerprint = client.certificate->fingerprint;
+}
+
+}  // namespace
+
 void Exchange::count_response() noexcept {
   Counters& counters = worker_->counters;
   switch (record_.status / 100) {
@@ -26,6 +42,7 @@ void Exchange::write_log() noexcept {
   record_.client = client_->peer;
   record_.client_port = client_->peer_port;
   record_.client_is_unix = client_->peer_is_unix;
+  if (client_->secure) note_tls(*client_, record_);
   record_.duration_us = (worker_->reactor.now_ns() - start_ns_) / 1000;
   if (head_known_) {
     record_.protocol_minor = request_.minor_version;

@@ -1,7 +1,11 @@
 #include "head_writer.h"
 
+#include <algorithm>
+
 #include <weir/base/text.h>
 #include <weir/http/h1/writer.h>
+
+#include "client_connection.h"
 
 namespace weir::proxy {
 
@@ -29,6 +33,87 @@ bool replaced_in_request(const Field& field, const ForwardedFacts& facts) noexce
     case KnownField::kForwarded: return !facts.client_trusted;
     default: return false;
   }
+}
+
+// The fields that tell of the client's certificate, behind their common prefix.
+constexpr std::string_view kCertificatePrefix = "x-client-cert-";
+constexpr std::string_view kCertificateFields[] = {"verify", "subject", "issuer", "san",
+                                                   "fingerprint"};
+
+// `pattern` is in lower case. CGI-like origins take '_' for '-', so it counts as one.
+bool same_name(std::string_view name, std::string_view pattern) noexcept {
+  if (name.size() != pattern.size()) return false;
+  for (size_t i = 0; i < name.size(); ++i) {
+    if ((name[i] == '_' ? '-' : base::to_lower(name[i])) != pattern[i]) return false;
+  }
+  return true;
+}
+
+bool names_certificate(std::string_view name) noexcept {
+  constexpr size_t kPrefix = kCertificatePrefix.size();
+  if (name.size() <= kPrefix || !same_name(name.substr(0, kPrefix), kCertificatePrefix)) {
+    return false;
+  }
+  return std::ranges::any_of(kCertificateFields, [&](std::string_view field) {
+    return same_name(name.substr(kPrefix), field);
+  });
+}
+
+// What a certificate holds is its owner's choice: only printable ASCII passes, the rest is
+// percent-encoded. The percent sign itself too, unless the value has been encoded before.
+enum class Percent : uint8_t { kEncode, kKeep };
+bool passes(char c, Percent percent) noexcept {
+  return c >= 0x20 && c <= 0x7e && (c != '%' || percent == Percent::kKeep);
+}
+
+// How much of `value` is written: all of it, or what ends before the last comma that fits. Cut
+// anywhere else, the rest of an element could be another's name ("DNS:admin.example" of
+// "DNS:admin.example.evil").
+std::string_view whole_elements(std::string_view value, Percent percent) noexcept {
+  size_t written = 0;
+  size_t elements_end = 0;
+  bool escaped = false;  // RFC 2253: "\," belongs to a value
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (value[i] == ',' && !escaped) elements_end = i;
+    escaped = value[i] == '\\' && !escaped;
+    written += passes(value[i], percent) ? 1 : 3;
+    if (written > kCertificateValueBytesMax) return value.substr(0, elements_end);
+  }
+  return value;
+}
+
+void append_certificate_field(ByteWriter& out, std::string_view name, std::string_view value,
+                              Percent percent) noexcept {
+  constexpr std::string_view kHex = "0123456789ABCDEF";
+  out.append(name);
+  out.append(": ");
+  value = whole_elements(value, percent);
+  size_t run = 0;
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (passes(value[i], percent)) continue;
+    const auto byte = static_cast<uint8_t>(value[i]);
+    out.append(value.substr(run, i - run));
+    out.append('%');
+    out.append(kHex[byte >> 4]);
+    out.append(kHex[byte & 15u]);
+    run = i + 1;
+  }
+  out.append(value.substr(run));
+  out.append("\r\n");
+}
+
+void append_certificate(ByteWriter& out, const ClientCertificate* certificate) noexcept {
+  if (certificate == nullptr) {
+    out.append("X-Client-Cert-Verify: NONE\r\n");
+    return;
+  }
+  out.append("X-Client-Cert-Verify: SUCCESS\r\n");
+  append_certificate_field(out, "X-Client-Cert-Subject", certificate->subject, Percent::kEncode);
+  append_certificate_field(out, "X-Client-Cert-Issuer", certificate->issuer, Percent::kEncode);
+  // net::tls::Session has encoded each name, commas and percent signs included.
+  append_certificate_field(out, "X-Client-Cert-SAN", certificate->san, Percent::kKeep);
+  append_certificate_field(out, "X-Client-Cert-Fingerprint", certificate->fingerprint,
+                           Percent::kEncode);
 }
 
 void append_forwarded_for(ByteWriter& out, const http::RequestHead& request,
@@ -99,9 +184,14 @@ void write_request_head(ByteWriter& out, const http::RequestHead& request,
   out.append(" HTTP/1.1\r\nHost: ");
   out.append(host);
   out.append("\r\n");
+  const bool certificate_fields = facts.settings->client_cert_headers;
   for (const Field& field : request.fields) {
     if (field.hop_by_hop) continue;
-    if (field.known != KnownField::kOther && replaced_in_request(field, facts)) continue;
+    if (field.known == KnownField::kOther) {
+      if (certificate_fields && names_certificate(field.name)) continue;
+    } else if (replaced_in_request(field, facts)) {
+      continue;
+    }
     if (field.known == KnownField::kMaxForwards && request.method == http::Method::kOptions) {
       // RFC 9110 7.6.2; what is no number is left to the origin.
       if (const auto hops = base::parse_decimal(field.value); hops && *hops > 0) {
@@ -118,6 +208,7 @@ void write_request_head(ByteWriter& out, const http::RequestHead& request,
   }
   if (facts.settings->x_forwarded) append_x_forwarded(out, request, facts);
   if (facts.settings->forwarded) append_forwarded(out, request, facts);
+  if (certificate_fields) append_certificate(out, facts.certificate);
   append_via(out, request.minor_version, *facts.settings);
   out.append("\r\n");
 }

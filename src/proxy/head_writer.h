@@ -3,6 +3,7 @@
 // them in Connection (RFC 9110 7.6.1).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -13,12 +14,18 @@
 
 namespace weir::proxy {
 
+struct ClientCertificate;
+
+// A longer value of X-Client-Cert-* is cut behind its last whole element.
+inline constexpr size_t kCertificateValueBytesMax = 4096;
+
 struct ForwardedFacts {
   const Settings* settings = nullptr;
   std::string_view client;  // IP as text; "unknown" for Unix sockets
   bool client_is_v6 = false;
   bool client_trusted = false;  // in trusted_proxies: what it says of the client before it is kept
-  std::string_view scheme;      // of the listener
+  std::string_view scheme;      // of the connection
+  const ClientCertificate* certificate = nullptr;  // verified; null: none
 };
 
 // Head of a request to the origin. `host` is the Host to send.

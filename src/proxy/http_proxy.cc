@@ -47,6 +47,7 @@ log::Reason reason_for(Error error) noexcept {
     case Errc::kClosed: return log::Reason::kUpstreamClosed;
     case Errc::kMalformed: return log::Reason::kUpstreamMalformed;
     case Errc::kLimit: return log::Reason::kUpstreamBusy;
+    case Errc::kHandshake: return log::Reason::kUpstreamTls;
     default: return log::Reason::kUpstreamConnect;
   }
 }
@@ -143,7 +144,8 @@ void Exchange::prepare_request(const route::Route& route, const route::UpstreamS
                              .client = client_->peer_text,
                              .client_is_v6 = !client_->peer_is_unix && !client_->peer.is_v4(),
                              .client_trusted = trusted,
-                             .scheme = client_->listener.scheme};
+                             .scheme = client_->scheme(),
+                             .certificate = client_->certificate.get()};
   std::string_view host = spec.host_header;
   if (host.empty()) host = request_.authority;
   // Only HTTP/1.0 may lack a Host.
@@ -188,9 +190,7 @@ Task<> Exchange::proxy(const route::Route& route) {
       if (!leased) {
         upstream_error_ = leased.error();
         if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
-        WEIR_LOG_LIMITED(worker_->logger, kWarn, "upstream", "connect failed",
-                         {"upstream", endpoint->upstream_name()},
-                         {"address", endpoint->address_text()}, {"error", upstream_error_.code});
+        note_connect_failure(*endpoint);
         if (servers >= kServersTriedMax || upstream_error_.code == Errc::kLimit) {
           co_return co_await answer_failure(false);
         }
@@ -211,6 +211,18 @@ Task<> Exchange::proxy(const route::Route& route) {
     ++worker_->counters.stale_retries;
     fresh = true;
   }
+}
+
+void Exchange::note_connect_failure(const Endpoint& endpoint) noexcept {
+  if (upstream_error_.code == Errc::kHandshake) {
+    WEIR_LOG_LIMITED(worker_->logger, kWarn, "upstream", "TLS handshake failed",
+                     {"upstream", endpoint.upstream_name()}, {"address", endpoint.address_text()},
+                     {"detail", endpoint.handshake_failure()});
+    return;
+  }
+  WEIR_LOG_LIMITED(worker_->logger, kWarn, "upstream", "connect failed",
+                   {"upstream", endpoint.upstream_name()}, {"address", endpoint.address_text()},
+                   {"error", upstream_error_.code});
 }
 
 // No response of the origin can be passed on: say why, if anybody is still there.

@@ -150,7 +150,9 @@ Task<Exchange::Attempt> Exchange::answer() {
   const bool chunked = unknown_length && !old_client;
   close_delimited_ = unknown_length && old_client;
   if (close_delimited_) keep_alive_ = false;
-  if (!request_body_.complete() || worker_->draining()) keep_alive_ = false;
+  if (!request_body_.complete() || worker_->draining() || client_->transport->worn_out()) {
+    keep_alive_ = false;
+  }
   origin_reusable_ = response_.keep_alive && framing != BodyFraming::kUntilClose;
   const bool with_length =
       framing == BodyFraming::kLength ||
@@ -266,6 +268,14 @@ Task<bool> Exchange::send_from_scratch() {
     rest.append(piece.data.substr(taken - of_head));
   }
   record_.bytes_out += bytes - rest.size();
+  if (rest.empty() && client_->transport->unsent()) {
+    const uint32_t timeout = pin_->settings.send_timeout_ms;
+    const auto later = co_await client_->transport->send(nullptr, 0, timeout);
+    if (!later) {
+      client_failed(later.error().code == Errc::kTimedOut);
+      co_return false;
+    }
+  }
   if (response_body_.complete() && rest.empty()) {
     release_origin();
     co_return true;

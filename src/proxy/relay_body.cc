@@ -154,7 +154,9 @@ Task<RelayEnd> pass_on(Relay& relay, std::span<const std::string_view> inputs, s
 }
 
 [[nodiscard]] bool wants_direct(const Relay& relay) noexcept {
-  if (relay.from.direct_mode() || relay.retain != nullptr) return false;
+  if (relay.from.direct_mode() || relay.retain != nullptr || !relay.from.may_go_direct()) {
+    return false;
+  }
   return relay.body.left() > kDirectBytes && (relay.body.framing() == BodyFraming::kLength ||
                                               relay.body.content_bytes() > kDirectBytes);
 }
@@ -184,7 +186,7 @@ Task<RelayEnd> move_raw(Relay& relay) {
       co_return sink_failed(relay, base::from_errno(static_cast<int>(-sent)));
     const size_t taken = sent > 0 ? static_cast<size_t>(sent) : 0;
     relay.worker.counters.body_bytes_direct += bytes;
-    if (taken < bytes) {
+    if (taken < bytes || relay.to.unsent()) {
       const std::vector<char> rest(relay.worker.scratch() + taken, relay.worker.scratch() + bytes);
       iovec piece{const_cast<char*>(rest.data()), rest.size()};
       const auto later = co_await relay.to.send(&piece, 1, relay.send_timeout_ms);

@@ -19,16 +19,19 @@ constexpr uint32_t kSpareExchangesMax = 256;
 constexpr std::string_view kBusy =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 20\r\nContent-Type: text/plain\r\n"
     "Retry-After: 1\r\nConnection: close\r\n\r\nservice unavailable\n";
+// The same before a handshake: a fatal alert, internal_error (RFC 8446 6.2).
+constexpr std::string_view kBusyTls("\x15\x03\x01\x00\x02\x02\x50", 7);
 }  // namespace
 
 Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log,
-               GenerationCell& cell, uint16_t index, uint32_t cores)
+               GenerationCell& cell, uint16_t index, uint32_t cores, net::tls::Engine* tls_engine)
     : reactor(engine),
       channel(records),
       logger(log),
       generations(cell, index),
-      upstreams(engine, cores),
+      upstreams(engine, cores, tls_engine),
       core(index),
+      tls(tls_engine),
       scratch_(std::make_unique_for_overwrite<char[]>(kScratchBytes)),
       drain_timer_(*this) {
   runtime::sys::random_bytes(&id_high_, sizeof id_high_);
@@ -45,8 +48,23 @@ Worker::~Worker() {
 }
 
 void Worker::quiesce() {
-  if (generations.quiesce()) upstreams.adopt(*generations.current().routes);
+  if (generations.quiesce()) {
+    upstreams.adopt(*generations.current().routes, core_tls().upstreams);
+    // Its context may have been made before the newest keys were.
+    if (tickets_ && core_tls().server) core_tls().server->context->use_tickets(*tickets_);
+  }
   if (upstreams.sweep_due() && generations.alive() == 1) upstreams.sweep();
+}
+
+const CoreTls& Worker::core_tls() const noexcept {
+  static const CoreTls kNone;
+  const auto& all = generations.current().tls;
+  return core < all.size() ? all[core] : kNone;
+}
+
+void Worker::use_tickets(std::unique_ptr<net::tls::TicketKeyRing> tickets) noexcept {
+  tickets_ = std::move(tickets);
+  if (core_tls().server) core_tls().server->context->use_tickets(*tickets_);
 }
 
 void Worker::accept(ListenerInfo& listener, int fd) noexcept {
@@ -61,7 +79,8 @@ void Worker::accept(ListenerInfo& listener, int fd) noexcept {
     WEIR_LOG_LIMITED(logger, kWarn, "proxy", "connection limit reached", {"limit", most});
     auto transport = std::make_unique<net::Transport>(reactor, fd);
     // It fits an empty socket buffer; if not, the client sees a close, which is true as well.
-    transport->send_direct(kBusy.data(), kBusy.size());
+    const std::string_view answer = listener.tls ? kBusyTls : kBusy;
+    transport->send_direct(answer.data(), answer.size());
     net::Transport::dispose(std::move(transport), net::Linger::kYes);
     return;
   }

@@ -17,6 +17,8 @@ Core::Core(const CoreOptions& options, log::Channel& channel, log::Logger& logge
 
 Core::~Core() {
   WEIR_CHECK(!thread_.joinable());
+  // What came behind kStop, or to a core that could not start.
+  commands_.drain([](const Command& command) { delete command.tickets; });
   const int fd = wake_fd_.load(std::memory_order_relaxed);
   if (fd >= 0) runtime::sys::close(fd);
 }
@@ -24,6 +26,8 @@ Core::~Core() {
 Core::Listener::Listener(Core& owner, const Command& command) noexcept : core(owner) {
   info.id = command.id;
   info.address = command.address;
+  info.tls = command.tls;
+  info.redirect_https = command.redirect_https;
 }
 
 // ---- control's side
@@ -78,7 +82,7 @@ base::Result<void> Core::open() {
   WEIR_TRY(reactor_, runtime::Reactor::open(options_.reactor));
   logger_.attach(channel_, options_.index);
   worker_ = std::make_unique<proxy::Worker>(*reactor_, channel_, logger_, cell_, options_.index,
-                                            options_.cores);
+                                            options_.cores, options_.tls);
   reactor_->wake();                        // what was posted before the descriptor was known
   const bool first = options_.index == 0;  // one line is enough
   if (first && options_.reactor.buffers.huge_pages && !reactor_->buffers().huge()) {
@@ -124,7 +128,11 @@ void Core::execute(const Command& command) {
         if (listener.info.id == command.id) close_listener(listener, command.value);
       }
       break;
+    case Command::Kind::kSetListener: set_listener(command); break;
     case Command::Kind::kNewGeneration: break;  // quiesce() follows
+    case Command::Kind::kNewTickets:
+      worker_->use_tickets(std::unique_ptr<net::tls::TicketKeyRing>(command.tickets));
+      break;
     case Command::Kind::kDrain:
       for (Listener& listener : listeners_) {
         close_listener(listener, std::min(command.value, kHandshakeGraceMs));
@@ -150,6 +158,15 @@ void Core::open_listener(const Command& command) {
   listener.acceptor =
       std::make_unique<net::Acceptor>(*reactor_, command.fd, &Core::on_accept, &listener);
   listener.acceptor->start();
+}
+
+// Of a connection that is there already only the redirect can change, with its next request.
+void Core::set_listener(const Command& command) noexcept {
+  for (Listener& listener : listeners_) {
+    if (listener.info.id != command.id) continue;
+    listener.info.tls = command.tls;
+    listener.info.redirect_https = command.redirect_https;
+  }
 }
 
 void Core::close_listener(Listener& listener, uint64_t grace_ms) noexcept {
@@ -198,6 +215,7 @@ void Core::on_accept(void* context, int fd) noexcept {
 
 void Core::scrape(Scrape& out) const noexcept {
   out.counters = worker_->counters;
+  if (options_.tls != nullptr) out.tls = options_.tls->counters;
   out.connections = worker_->connections();
   out.idle_upstream_connections = worker_->upstreams.idle_connections();
   out.generations_alive = worker_->generations.alive();

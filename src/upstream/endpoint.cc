@@ -49,6 +49,10 @@ struct AcquireHandle::Waiter : base::ListNode {
 
 void AcquireHandle::cancel() noexcept {
   connect_.cancel();
+  if (handshaking_ != nullptr) {
+    handshaking_->cancel_sends();
+    handshaking_->interrupt();
+  }
   if (waiter_ != nullptr) {
     waiter_->cancelled = true;
     waiter_->wake();
@@ -76,6 +80,17 @@ void Endpoint::set_address(const base::SocketAddress& address) noexcept {
   close_idle();
 }
 
+void Endpoint::set_tls(net::tls::Engine* engine,
+                       const std::shared_ptr<net::tls::ClientContext>& context,
+                       const std::string& host_name) {
+  const bool same = tls_ ? tls_->context == context && tls_->host_name == host_name : !context;
+  if (same) return;
+  WEIR_CHECK(!context || engine != nullptr);
+  engine_ = engine;
+  tls_ = context ? std::make_shared<net::TlsTarget>(context, host_name) : nullptr;
+  close_idle();
+}
+
 void Endpoint::set_limits(const EndpointLimits& limits) noexcept {
   limits_ = limits;
   grant_places();
@@ -86,6 +101,7 @@ bool Endpoint::still_good(const Connection& connection) const noexcept {
   // Bytes on an idle connection answer nothing: the framing of that origin is not to be trusted.
   if (transport.ended() || transport.failed() || transport.has_data()) return false;
   if (connection.created_ms < address_since_ms_) return false;  // the name leads elsewhere now
+  if (connection.tls != tls_ || transport.worn_out()) return false;
   return limits_.lifetime_ms == 0 ||
          reactor_.now_ms() - connection.created_ms < limits_.lifetime_ms;
 }
@@ -154,20 +170,48 @@ runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::acquire(AcquireHand
 
 runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::open(AcquireHandle& handle,
                                                                   uint32_t timeout_ms) {
+  const uint64_t deadline_ms = reactor_.now_ms() + timeout_ms;
+  // A reload may change it meanwhile; the connection is of the old kind then, and not kept.
+  const std::shared_ptr<net::TlsTarget> target = tls_;
+  std::unique_ptr<Transport> transport;
   ++connecting_;
   ++counters_.connects;
   auto fd = co_await net::connect(reactor_, address_, timeout_ms, &handle.connect_);
+  Result<void> ready;
+  if (fd) {
+    transport = std::make_unique<Transport>(reactor_, *fd);
+    transport->set_direct_when_starved();
+    if (target) ready = co_await make_secure(handle, *transport, target, deadline_ms);
+  } else {
+    ready = std::unexpected(fd.error());
+  }
   --connecting_;
   grant_places();
-  if (!fd) {
+  if (!ready) {
     ++counters_.connect_failures;
-    co_return std::unexpected(fd.error());
+    if (transport) Transport::dispose(std::move(transport), Linger::kNo);
+    co_return std::unexpected(ready.error());
   }
-  auto transport = std::make_unique<Transport>(reactor_, *fd);
-  transport->set_direct_when_starved();
   transport->start_receiving();
   ++leased_;
-  co_return std::make_unique<Connection>(*this, std::move(transport), reactor_.now_ms());
+  co_return std::make_unique<Connection>(*this, std::move(transport), reactor_.now_ms(), target);
+}
+
+runtime::Task<Result<void>> Endpoint::make_secure(AcquireHandle& handle, Transport& transport,
+                                                  std::shared_ptr<net::TlsTarget> target,
+                                                  uint64_t deadline_ms) {
+  handle.handshaking_ = &transport;
+  auto outcome = co_await net::connect_tls(transport, *engine_, std::move(target), deadline_ms);
+  handle.handshaking_ = nullptr;
+  switch (outcome.end) {
+    case net::HandshakeEnd::kDone: co_return Result<void>{};
+    case net::HandshakeEnd::kTimedOut: co_return fail(Errc::kTimedOut);
+    case net::HandshakeEnd::kInterrupted: co_return fail(Errc::kCancelled);
+    case net::HandshakeEnd::kGone: co_return fail(Errc::kReset);
+    case net::HandshakeEnd::kFailed: break;
+  }
+  handshake_failure_ = std::move(outcome.text);
+  co_return fail(Errc::kHandshake);
 }
 
 // A free place belongs to who waits longest from this moment on: nobody who comes before that one
@@ -207,6 +251,8 @@ void Endpoint::release(std::unique_ptr<Connection> connection) noexcept {
   Connection* kept = connection.release();
   kept->idle_since_ms = reactor_.now_ms();
   idle_.push_front(*kept);
+  // With TLS not all that comes is the origin's data, so it has to be looked at.
+  if (kept->transport->direct_mode() && kept->tls) kept->transport->start_receiving();
   if (kept->transport->direct_mode()) kept->transport->watch_readable();
   kept->transport->watch_end(&Endpoint::on_idle_end, kept);
   if (!idle_timer_.armed()) {

@@ -13,7 +13,8 @@ uint32_t share(uint32_t limit, uint32_t cores) noexcept {
 
 Registry::~Registry() = default;
 
-Endpoint* Registry::endpoint_for(const route::UpstreamSpec& spec, const route::ServerSpec& server) {
+Endpoint* Registry::endpoint_for(const route::UpstreamSpec& spec, const route::ServerSpec& server,
+                                 const std::shared_ptr<net::tls::ClientContext>& tls) {
   if (!server.resolved) return nullptr;
   const size_t id = server.endpoint_id;
   if (id >= endpoints_.size()) {
@@ -24,6 +25,7 @@ Endpoint* Registry::endpoint_for(const route::UpstreamSpec& spec, const route::S
   if (!slot)
     slot = std::make_unique<Endpoint>(reactor_, spec.name, server.address_text, server.address);
   slot->set_address(server.address);
+  slot->set_tls(tls_, tls, server.tls_name);
   slot->set_limits({.connect_timeout_ms = spec.connect_timeout_ms,
                     .idle_timeout_ms = spec.idle_timeout_ms,
                     .lifetime_ms = spec.lifetime_ms,
@@ -33,15 +35,20 @@ Endpoint* Registry::endpoint_for(const route::UpstreamSpec& spec, const route::S
   return slot.get();
 }
 
-void Registry::adopt(const route::Snapshot& snapshot) {
+void Registry::adopt(const route::Snapshot& snapshot,
+                     std::span<const std::shared_ptr<net::tls::ClientContext>> tls) {
+  size_t place = 0;
   std::fill(named_.begin(), named_.end(), false);
   for (const route::UpstreamSpec& spec : snapshot.upstreams()) {
+    const auto context =
+        place < tls.size() ? tls[place] : std::shared_ptr<net::tls::ClientContext>();
+    ++place;
     if (spec.id >= balancing_.size()) balancing_.resize(spec.id + 1);
     std::vector<Candidate>& state = balancing_[spec.id];
     std::vector<Candidate> next;
     next.reserve(spec.servers.size());
     for (const route::ServerSpec& server : spec.servers) {
-      Endpoint* endpoint = endpoint_for(spec, server);
+      Endpoint* endpoint = endpoint_for(spec, server, context);
       const auto before = std::find_if(state.begin(), state.end(), [&](const Candidate& candidate) {
         return candidate.endpoint == endpoint && endpoint != nullptr;
       });

@@ -28,6 +28,8 @@ struct OpenListener {
   std::string configured;     // the address as written: what a reload compares
   base::SocketAddress bound;  // with the port that port 0 became
   uint32_t backlog = 0;
+  bool tls = false;
+  uint16_t redirect_https = 0;
   FileMark file;         // of a Unix socket
   std::vector<int> fds;  // one per core; empty once sent
 };
@@ -45,9 +47,10 @@ class ListenerSet {
   ~ListenerSet();
 
   struct Change {
-    std::vector<OpenListener> opened;  // with their descriptors
-    std::vector<uint32_t> removed;     // ids
-    std::vector<uint32_t> succeeded;   // those of them whose port is in `opened` as well
+    std::vector<OpenListener> opened;    // with their descriptors
+    std::vector<uint32_t> removed;       // ids
+    std::vector<uint32_t> succeeded;     // those of them whose port is in `opened` as well
+    std::vector<OpenListener> switched;  // stay, with another `tls` or `redirect_https`: these
     std::vector<std::string> warnings;
   };
   // What has to change to get from the present set to `wanted`. Sockets are opened, nothing is
@@ -65,6 +68,7 @@ class ListenerSet {
  private:
   std::expected<OpenListener, ListenerError> open(const config::Listener& listener, bool cbpf,
                                                   std::vector<std::string>& warnings);
+  std::vector<bool> match(const std::vector<config::Listener>& wanted, Change& change) const;
   [[nodiscard]] bool own_port(uint16_t port) const noexcept;
 
   uint32_t cores_;

@@ -15,6 +15,7 @@
 #include <weir/control/file_watch.h>
 #include <weir/control/listener_set.h>
 #include <weir/control/snapshot_builder.h>
+#include <weir/control/tls_state.h>
 #include <weir/log/channel.h>
 #include <weir/log/collector.h>
 #include <weir/log/error_log.h>
@@ -68,6 +69,7 @@ class Supervisor {
   bool configure_logs(const config::Config& config);
   void make_cores();
   bool first_generation();
+  void watch_files();
   [[nodiscard]] uint64_t connections_max(const config::Config& config) const noexcept {
     const uint64_t configured = config.security.max_concurrent_connections;
     return configured != 0 ? configured : connections_default_;
@@ -80,10 +82,18 @@ class Supervisor {
   // supervisor_reload.cc
   void reload(bool only_if_changed);
   bool apply(config::Config next);
+  bool take_tls(const config::Config& config, proxy::Generation& generation, TlsPlan& plan);
+  void note_tls_files(const config::Config& config, FileFingerprints known);
+  void watch_tls_files(const std::vector<std::string>& names);
+  [[nodiscard]] bool tls_files_changed(const FileFingerprints& now) const;
+  void log_tls(const TlsPlan& plan);
   void note_listeners(const std::vector<config::Listener>& next);
   static uint64_t hash_of_file(const std::string& path);  // 0: cannot be read
   void on_file_change();
   void on_reload_tick();
+  void on_rotation_tick();
+  void send_tickets();
+  void arm_rotation();
 
   // supervisor.cc
   void turn();
@@ -99,6 +109,7 @@ class Supervisor {
   void finish();
   void request_stats();
   void log_stats();
+  void log_tls_stats(const char* what, unsigned core, const net::tls::Counters::Side& side);
   [[nodiscard]] bool every(bool CoreSlot::* flag) const noexcept;
 
   config::Config config_;
@@ -107,6 +118,8 @@ class Supervisor {
   config::Config running_;
   std::string file_;
   uint64_t file_hash_ = 0;
+  // The files that TLS of the newest configuration names, in force or refused, as they were then.
+  FileFingerprints tls_files_;
   const runtime::ProbeReport& probe_;
   Identities identities_;
   uint64_t epoch_ = 0;
@@ -119,6 +132,7 @@ class Supervisor {
   std::unique_ptr<runtime::Reactor> reactor_;
   std::unique_ptr<FdReader> signals_;
   std::unique_ptr<FileWatch> watch_;
+  std::unique_ptr<TlsState> tls_;  // before cell_ and cores_, which use it
   std::unique_ptr<proxy::GenerationCell> cell_;
   std::unique_ptr<ListenerSet> listeners_;
   std::vector<std::unique_ptr<CoreSlot>> cores_;
@@ -132,6 +146,7 @@ class Supervisor {
   Tick<&Supervisor::on_flush_tick> flush_tick_{*this};
   Tick<&Supervisor::on_phase_deadline> phase_deadline_{*this};
   Tick<&Supervisor::on_reload_tick> reload_tick_{*this};
+  Tick<&Supervisor::on_rotation_tick> rotation_tick_{*this};
 };
 
 }  // namespace weir::control

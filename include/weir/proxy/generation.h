@@ -11,15 +11,24 @@
 #include <memory>
 #include <vector>
 
+#include <weir/net/tls/engine.h>
 #include <weir/proxy/settings.h>
 #include <weir/route/snapshot.h>
 
 namespace weir::proxy {
 
+// TLS as one core uses it.
+struct CoreTls {
+  std::shared_ptr<net::tls::ServerContext> server;  // null: no listener speaks TLS
+  // By the place of the upstream in Snapshot::upstreams(); null: without TLS.
+  std::vector<std::shared_ptr<net::tls::ClientContext>> upstreams;
+};
+
 struct Generation {
   uint64_t epoch = 0;  // 1, 2, ...
   std::unique_ptr<route::Snapshot> routes;
   Settings settings;
+  std::vector<CoreTls> tls;  // by core; empty: no TLS anywhere
 };
 
 // Shared between control and all cores; outlives both.

@@ -23,6 +23,8 @@ struct Settings {
   bool x_forwarded = true;
   bool forwarded = false;  // RFC 7239 as well
   bool access_log = false;
+  // X-Client-Cert-* are set from the verified certificate, and removed from what clients send.
+  bool client_cert_headers = false;
   std::string via;                          // pseudonym; empty: no Via
   std::string server;                       // Server of our own answers; empty: none
   std::vector<base::Cidr> trusted_proxies;  // whose X-Forwarded-* and X-Real-IP are believed

@@ -21,12 +21,14 @@ namespace weir::proxy {
 class Exchange;
 struct ClientConnection;
 
-// Where a connection came in. Lives as long as any connection of it (server::Core sees to that).
+// Where a connection came in, and what is served there. Lives as long as any connection of it
+// (server::Core sees to that).
 struct ListenerInfo {
   uint32_t id = 0;
   base::SocketAddress address;
-  std::string_view scheme = "http";
-  uint32_t connections = 0;  // of this core, through this listener
+  bool tls = false;
+  uint16_t redirect_https = 0;  // port of https to send every request to; 0: served here
+  uint32_t connections = 0;     // of this core, through this listener
 };
 
 class Worker {
@@ -36,7 +38,7 @@ class Worker {
   static constexpr size_t kScratchBytes = 256 * 1024;
 
   Worker(runtime::Reactor& reactor, log::Channel& channel, log::Logger& logger,
-         GenerationCell& cell, uint16_t core, uint32_t cores);
+         GenerationCell& cell, uint16_t core, uint32_t cores, net::tls::Engine* tls = nullptr);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker();
@@ -46,6 +48,10 @@ class Worker {
 
   // Between turns: picks up a new generation.
   void quiesce();
+  // TLS of the newest generation, as this core uses it.
+  [[nodiscard]] const CoreTls& core_tls() const noexcept;
+  // Keys for session tickets, from the next handshake on.
+  void use_tickets(std::unique_ptr<net::tls::TicketKeyRing> tickets) noexcept;
 
   // Graceful end: every response from now on closes its connection, and idle connections are closed
   // after `idle_grace_ms` (a request that was already on its way is answered).
@@ -76,6 +82,7 @@ class Worker {
   upstream::Registry upstreams;
   Counters counters;
   const uint16_t core;
+  net::tls::Engine* const tls;  // null: no TLS anywhere
   char* scratch() noexcept { return scratch_.get(); }
 
  private:
@@ -88,6 +95,7 @@ class Worker {
   void close_idle_clients() noexcept;
 
   runtime::TaskGroup tasks_;
+  std::unique_ptr<net::tls::TicketKeyRing> tickets_;  // the newest; null: those of the contexts
   base::IntrusiveList<ClientConnection> clients_;
   uint32_t connection_count_ = 0;
   bool draining_ = false;

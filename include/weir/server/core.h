@@ -13,6 +13,7 @@
 #include <weir/log/channel.h>
 #include <weir/log/error_log.h>
 #include <weir/net/acceptor.h>
+#include <weir/net/tls/engine.h>
 #include <weir/proxy/worker.h>
 #include <weir/runtime/mailbox.h>
 #include <weir/runtime/reactor.h>
@@ -23,8 +24,9 @@ namespace weir::server {
 struct CoreOptions {
   uint16_t index = 0;
   uint32_t cores = 1;
-  int cpu = -1;              // pinned there; -1: not pinned
-  int control_wake_fd = -1;  // woken after each notice and when the log needs draining
+  int cpu = -1;                     // pinned there; -1: not pinned
+  int control_wake_fd = -1;         // woken after each notice and when the log needs draining
+  net::tls::Engine* tls = nullptr;  // outlives the core; nullptr: no TLS
   runtime::ReactorOptions reactor;
 };
 
@@ -69,6 +71,7 @@ class Core {
   void run();
   void execute(const Command& command);
   void open_listener(const Command& command);
+  void set_listener(const Command& command) noexcept;
   void close_listener(Listener& listener, uint64_t grace_ms) noexcept;
   void tend_listeners();
   void scrape(Scrape& out) const noexcept;

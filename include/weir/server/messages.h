@@ -5,6 +5,7 @@
 
 #include <weir/base/error.h>
 #include <weir/base/ip.h>
+#include <weir/net/tls/engine.h>
 #include <weir/proxy/counters.h>
 
 namespace weir::server {
@@ -16,9 +17,11 @@ inline constexpr uint64_t kHandshakeGraceMs = 100;
 // To a core.
 struct Command {
   enum class Kind : uint8_t {
-    kOpenListener,   // id, fd (owned by the core from now on), address
+    kOpenListener,   // id, fd (owned by the core from now on), address, tls, redirect_https
+    kSetListener,    // id, tls, redirect_https: for connections from now on
     kCloseListener,  // id: stop accepting, in value ms; its connections stay
     kNewGeneration,  // look at the cell (the message only wakes)
+    kNewTickets,     // *tickets (owned by the core from now on): keys for session tickets
     kDrain,          // close listeners, finish what runs; value: grace in ms for idle connections
     kCancelAll,      // end everything now
     kScrape,         // copy the counters into *scrape, answer kScraped
@@ -30,11 +33,15 @@ struct Command {
   uint64_t value = 0;
   base::SocketAddress address{};
   struct Scrape* scrape = nullptr;
+  net::tls::TicketKeyRing* tickets = nullptr;
+  bool tls = false;
+  uint16_t redirect_https = 0;
 };
 
 // A core's numbers at one moment; owned by control, lent for the time of one kScrape.
 struct Scrape {
   proxy::Counters counters;
+  net::tls::Counters tls;
   uint32_t connections = 0;
   uint32_t idle_upstream_connections = 0;
   uint64_t generations_alive = 0;

@@ -10,6 +10,7 @@
 #include <weir/base/intrusive_list.h>
 #include <weir/base/ip.h>
 #include <weir/base/result.h>
+#include <weir/net/handshake.h>
 #include <weir/net/listen.h>
 #include <weir/net/transport.h>
 #include <weir/runtime/task.h>
@@ -20,9 +21,11 @@ class Endpoint;
 
 // A connection to an origin: leased by one exchange, or idle in its endpoint's list.
 struct Connection : base::ListNode {
-  Connection(Endpoint& owner, std::unique_ptr<net::Transport> stream, uint64_t now_ms) noexcept
-      : endpoint(owner), transport(std::move(stream)), created_ms(now_ms) {}
+  Connection(Endpoint& owner, std::unique_ptr<net::Transport> stream, uint64_t now_ms,
+             std::shared_ptr<net::TlsTarget> target = nullptr) noexcept
+      : endpoint(owner), tls(std::move(target)), transport(std::move(stream)), created_ms(now_ms) {}
   Endpoint& endpoint;
+  const std::shared_ptr<net::TlsTarget> tls;  // how it was secured; null: it was not
   std::unique_ptr<net::Transport> transport;
   uint64_t created_ms;
   uint64_t idle_since_ms = 0;
@@ -51,6 +54,7 @@ class AcquireHandle {
   friend class Endpoint;
   struct Waiter;
   net::ConnectHandle connect_;
+  net::Transport* handshaking_ = nullptr;
   Waiter* waiter_ = nullptr;
 };
 
@@ -75,11 +79,15 @@ class Endpoint {
   void set_limits(const EndpointLimits& limits) noexcept;
   // Connections to another address than this are not used again.
   void set_address(const base::SocketAddress& address) noexcept;
+  // The same with TLS: connections that were made in another way are not used again.
+  void set_tls(net::tls::Engine* engine, const std::shared_ptr<net::tls::ClientContext>& context,
+               const std::string& host_name);
 
   // An idle connection that is still good, or null. The most recently used first.
   std::unique_ptr<Connection> try_idle() noexcept;
   // An idle connection, or (always, with `fresh`) a new one; within the connect timeout, waiting
-  // included. Errors: those of connect(2), kTimedOut, kLimit (too many waiting), kCancelled.
+  // and TLS handshake included. Errors: those of connect(2), kTimedOut, kLimit (too many waiting),
+  // kCancelled, kHandshake.
   runtime::Task<base::Result<std::unique_ptr<Connection>>> acquire(AcquireHandle& handle,
                                                                    bool fresh);
 
@@ -96,6 +104,8 @@ class Endpoint {
 
   [[nodiscard]] const std::string& upstream_name() const noexcept { return upstream_name_; }
   [[nodiscard]] const std::string& address_text() const noexcept { return address_text_; }
+  // What was wrong with the last TLS handshake that failed.
+  [[nodiscard]] const std::string& handshake_failure() const noexcept { return handshake_failure_; }
   [[nodiscard]] uint32_t idle() const noexcept { return idle_count_; }
   [[nodiscard]] uint32_t leased() const noexcept { return leased_; }
   [[nodiscard]] bool unused() const noexcept {
@@ -119,12 +129,18 @@ class Endpoint {
   void wake_for_idle() noexcept;
   runtime::Task<base::Result<std::unique_ptr<Connection>>> open(AcquireHandle& handle,
                                                                 uint32_t timeout_ms);
+  runtime::Task<base::Result<void>> make_secure(AcquireHandle& handle, net::Transport& transport,
+                                                std::shared_ptr<net::TlsTarget> target,
+                                                uint64_t deadline_ms);
 
   runtime::Reactor& reactor_;
   std::string upstream_name_;
   std::string address_text_;
   base::SocketAddress address_;
   uint64_t address_since_ms_ = 0;
+  net::tls::Engine* engine_ = nullptr;
+  std::shared_ptr<net::TlsTarget> tls_;  // null: plain
+  std::string handshake_failure_;
   EndpointLimits limits_;
   base::IntrusiveList<Connection> idle_;  // most recently used first
   uint32_t idle_count_ = 0;

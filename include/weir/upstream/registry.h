@@ -17,12 +17,16 @@ namespace weir::upstream {
 class Registry {
  public:
   // `cores`: limits that hold for the whole process are divided by it.
-  Registry(runtime::Reactor& reactor, uint32_t cores) noexcept : reactor_(reactor), cores_(cores) {}
+  // `tls`: null where no upstream speaks TLS.
+  Registry(runtime::Reactor& reactor, uint32_t cores, net::tls::Engine* tls = nullptr) noexcept
+      : reactor_(reactor), cores_(cores), tls_(tls) {}
   ~Registry();
 
   // Takes over the upstreams of a new snapshot; called when the core picks it up. What it does not
   // name stays: a request may be pinned to an older one and not have chosen its server yet.
-  void adopt(const route::Snapshot& snapshot);
+  // `tls`: by place of the upstream in the snapshot, null without TLS; empty: none has.
+  void adopt(const route::Snapshot& snapshot,
+             std::span<const std::shared_ptr<net::tls::ClientContext>> tls = {});
   // Drops the endpoints that the newest snapshot does not name, except those in use (the sweep
   // after the next adopt() takes them). For when nothing is pinned to an older snapshot any more.
   void sweep();
@@ -38,10 +42,12 @@ class Registry {
   }
 
  private:
-  Endpoint* endpoint_for(const route::UpstreamSpec& spec, const route::ServerSpec& server);
+  Endpoint* endpoint_for(const route::UpstreamSpec& spec, const route::ServerSpec& server,
+                         const std::shared_ptr<net::tls::ClientContext>& tls);
 
   runtime::Reactor& reactor_;
   uint32_t cores_;
+  net::tls::Engine* tls_;
   bool sweep_due_ = false;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by endpoint id; null where unused
   std::vector<bool> named_;                           // by endpoint id: in the newest snapshot

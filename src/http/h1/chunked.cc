@@ -66,7 +66,8 @@ bool trailer_allowed(std::string_view name) noexcept {
   const KnownField known = classify_field(name);
   if (known != KnownField::kOther) return known == KnownField::kEtag;
   if (imitates_known_field(name)) return false;
-  for (std::string_view prefix : {"content-", "x-forwarded-", "x-real-", "proxy-", "if-", "sec-"}) {
+  for (std::string_view prefix :
+       {"content-", "x-forwarded-", "x-client-cert-", "x-real-", "proxy-", "if-", "sec-"}) {
     if (starts_like(name, prefix)) return false;
   }
   return true;

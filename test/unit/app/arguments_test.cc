@@ -75,6 +75,25 @@ TEST_CASE("explain takes a method, a URL, headers and a client, in any order") {
   CHECK(arguments.headers[2] == std::pair<std::string, std::string>("Empty", ""));
 }
 
+TEST_CASE("cert self-signed: hosts, days, folder, and two switches") {
+  const Arguments plain = parsed({"cert", "self-signed"});
+  CHECK(plain.command == Command::kSelfSigned);
+  CHECK(plain.hosts.empty());
+  CHECK(plain.days == 365);
+  CHECK(plain.folder == ".");
+  CHECK_FALSE(plain.rsa);
+  CHECK_FALSE(plain.force);
+  const Arguments full = parsed({"cert", "self-signed", "--host", "a.test", "--rsa", "--days=7",
+                                 "--host=*.a.test", "--out", "x", "--force"});
+  CHECK(full.hosts == std::vector<std::string>{"a.test", "*.a.test"});
+  CHECK(full.days == 7);
+  CHECK(full.folder == "x");
+  CHECK(full.rsa);
+  CHECK(full.force);
+  CHECK(parsed({"cert", "-h"}).command == Command::kHelp);
+  CHECK(parsed({"cert", "self-signed", "--help"}).command == Command::kHelp);
+}
+
 TEST_CASE("what is wrong is said, with the word that is wrong") {
   CHECK(refused({}).find("command") != std::string::npos);
   CHECK(refused({"serve"}).find("serve") != std::string::npos);
@@ -90,6 +109,15 @@ TEST_CASE("what is wrong is said, with the word that is wrong") {
   CHECK(refused({"explain", "GET", "/", "-H", "no colon"}).find("no colon") != std::string::npos);
   CHECK(refused({"explain", "GET", "/", "-H", ": v"}).find("Name") != std::string::npos);
   CHECK(refused({"explain", "GET", "/", "--client", "h"}).find("IP") != std::string::npos);
+  CHECK(refused({"cert"}).find("self-signed") != std::string::npos);
+  CHECK(refused({"cert", "renew"}).find("renew") != std::string::npos);
+  CHECK(refused({"cert", "self-signed", "a.test"}).find("a.test") != std::string::npos);
+  CHECK(refused({"cert", "self-signed", "-c", "f"}).find("-c") != std::string::npos);
+  CHECK(refused({"cert", "self-signed", "--host"}).find("--host") != std::string::npos);
+  CHECK(refused({"cert", "self-signed", "--out="}).find("--out") != std::string::npos);
+  for (const char* days : {"x", "0", "-1", "7d", "99999999999"}) {
+    CHECK(refused({"cert", "self-signed", "--days", days}).find(days) != std::string::npos);
+  }
 }
 
 TEST_CASE("an empty file name is a mistake, not the embedded configuration") {
@@ -99,8 +127,9 @@ TEST_CASE("an empty file name is a mistake, not the embedded configuration") {
 
 TEST_CASE("the help names every command and signal") {
   const std::string help(weir::app::help_text());
-  for (const char* word : {"run", "check", "explain", "config-reference", "--version", "SIGHUP",
-                           "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "exit status"}) {
+  for (const char* word :
+       {"run", "check", "explain", "config-reference", "cert self-signed", "--version", "SIGHUP",
+        "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "exit status"}) {
     CHECK(help.find(word) != std::string::npos);
   }
 }

@@ -99,9 +99,20 @@ respond = {}
   CHECK(settings.forwarded);
   CHECK_FALSE(settings.x_forwarded);
   CHECK_FALSE(settings.access_log);
+  CHECK_FALSE(settings.client_cert_headers);
   CHECK(settings.connections_max == 3);  // ten over four cores, rounded up
   REQUIRE(settings.trusted_proxies.size() == 1);
   CHECK(settings.trusted_proxies[0].contains(*base::IpAddress::parse("10.1.2.3")));
+}
+
+TEST_CASE("fields about client certificates are asked for in [tls]") {
+  Identities identities;
+  const BuildResult built =
+      build_generation(parse("[tls]\nclient_auth = \"optional\"\nclient_ca_path = \"x\"\n"
+                             "client_cert_headers = true\n[[route]]\nrespond = {}\n"),
+                       identities, {});
+  REQUIRE(built.generation);
+  CHECK(built.generation->settings.client_cert_headers);
 }
 
 TEST_CASE("no limit of connections stays none") {

@@ -130,3 +130,74 @@ TEST_CASE("many changes at once are more than one read, and none is overlooked")
   directory.write("weir.toml", "2");
   REQUIRE(watched.engine.run_until([&] { return watched.changes > 0; }));
 }
+
+TEST_CASE("further files are watched by the same descriptor, until others take their place") {
+  const Directory directory;
+  fs::create_directory(directory.path("keys"));
+  directory.write("weir.toml", "1");
+  directory.write("keys/a.key", "1");
+  directory.write("keys/b.key", "1");
+  directory.write("weir.crt", "1");
+  Watched watched(directory.path("weir.toml"));
+  CHECK(watched.watch->watch_also({directory.path("keys/a.key"), directory.path("weir.crt")})
+            .empty());
+  CHECK_FALSE(watched.seen());
+  for (const char* name : {"weir.toml", "weir.crt", "keys/a.key"}) {
+    directory.write(name, "2");
+    CHECK(watched.seen());
+  }
+  directory.write("keys/b.key", "2");
+  directory.write("a.key", "2");  // of that name in a watched directory, but not that file
+  directory.write("keys/weir.toml", "2");
+  CHECK_FALSE(watched.seen());
+
+  CHECK(watched.watch->watch_also({directory.path("keys/b.key")}).empty());
+  directory.write("keys/b.key", "3");
+  CHECK(watched.seen());
+  directory.write("keys/a.key", "3");
+  directory.write("weir.crt", "3");
+  CHECK_FALSE(watched.seen());
+  directory.write("weir.toml", "3");
+  CHECK(watched.seen());
+
+  CHECK(watched.watch->watch_also({}).empty());
+  directory.write("keys/b.key", "4");
+  CHECK_FALSE(watched.seen());
+}
+
+TEST_CASE("two files by the same link of a directory, and one that has no directory") {
+  const Directory directory;
+  for (const char* version : {"v1", "v2"}) {
+    fs::create_directory(directory.path(version));
+    directory.write(std::string(version) + "/a.crt", version);
+    directory.write(std::string(version) + "/a.key", version);
+  }
+  fs::create_directory_symlink(directory.path("v1"), directory.path("now"));
+  directory.write("weir.toml", "1");
+  Watched watched(directory.path("weir.toml"));
+  const std::string missing = directory.path("no/a.crt");
+  CHECK(watched.watch->watch_also({directory.path("now/a.crt"), directory.path("now/a.key"),
+                                   missing}) == std::vector<std::string>{missing});
+  directory.write("v1/a.key", "1");
+  CHECK(watched.seen());
+  directory.write("v2/a.key", "1");
+  CHECK_FALSE(watched.seen());
+  fs::create_directory_symlink(directory.path("v2"), directory.path("next"));
+  watched.seen();
+  fs::rename(directory.path("next"), directory.path("now"));
+  CHECK(watched.seen());
+  directory.write("v2/a.crt", "2");
+  CHECK(watched.seen());
+  directory.write("v1/a.crt", "2");
+  CHECK_FALSE(watched.seen());
+}
+
+TEST_CASE("links that lead in a circle end") {
+  const Directory directory;
+  fs::create_symlink(directory.path("b"), directory.path("a"));
+  fs::create_symlink(directory.path("a"), directory.path("b"));
+  Watched watched(directory.path("a"));
+  fs::remove(directory.path("b"));
+  directory.write("b", "1");
+  CHECK(watched.seen());
+}

@@ -199,3 +199,49 @@ TEST_CASE("a removed Unix listener takes its file along, one that stays keeps it
   CHECK_FALSE(std::filesystem::exists(directory.path("b")));
   for (auto& change : changes) close_all(change);
 }
+
+TEST_CASE("a listener that stays and speaks otherwise is neither opened nor closed") {
+  ListenerSet set(1);
+  std::vector<config::Listener> wanted = {listener("127.0.0.1:0"), listener("127.0.0.1:0")};
+  wanted[0].name = "web";
+  wanted[1].name = "secure";
+  wanted[1].tls = true;
+  auto first = planned(set, wanted);
+  REQUIRE(first.opened.size() == 2);
+  CHECK_FALSE(first.opened[0].tls);
+  CHECK(first.opened[1].tls);
+  const uint32_t web = first.opened[0].id;
+  const uint32_t secure = first.opened[1].id;
+  set.commit(first);
+  close_all(first);
+
+  // The same in another order: they are told apart by name.
+  std::swap(wanted[0], wanted[1]);
+  const auto same = planned(set, wanted);
+  CHECK(same.switched.empty());
+  CHECK(same.opened.empty());
+  CHECK(same.removed.empty());
+
+  wanted[1].redirect_https = 443;
+  const auto redirected = planned(set, wanted);
+  CHECK(redirected.opened.empty());
+  REQUIRE(redirected.switched.size() == 1);
+  CHECK(redirected.switched[0].id == web);
+  CHECK(redirected.switched[0].redirect_https == 443);
+  CHECK_FALSE(redirected.switched[0].tls);
+  CHECK(planned(set, wanted).switched.size() == 1);  // not in force before the commit
+  set.commit(redirected);
+  CHECK(planned(set, wanted).switched.empty());
+
+  // The plain one goes; the other keeps its socket and its protocol.
+  wanted.pop_back();
+  const auto removed = planned(set, wanted);
+  CHECK(removed.removed == std::vector<uint32_t>{web});
+  CHECK(removed.switched.empty());
+  set.commit(removed);
+  wanted[0].tls = false;
+  const auto plain = planned(set, wanted);
+  REQUIRE(plain.switched.size() == 1);
+  CHECK(plain.switched[0].id == secure);
+  CHECK_FALSE(plain.switched[0].tls);
+}
