@@ -128,7 +128,14 @@ void FileWatch::on_events(std::span<const std::byte> bytes) {
     const size_t whole = sizeof event + event.len;
     if (whole > bytes.size()) break;
     if ((event.mask & IN_Q_OVERFLOW) != 0) lost = true;
-    if ((event.mask & IN_IGNORED) != 0) directories_.erase(event.wd);  // it is gone
+    if ((event.mask & (IN_IGNORED | IN_MOVE_SELF)) != 0) {
+      // A directory of the way has gone, or goes by another name: another may be in its place.
+      for (auto at = by_entry_.lower_bound(Entry(event.wd, std::string()));
+           at != by_entry_.end() && at->first.first == event.wd; ++at) {
+        changed.insert(at->second.begin(), at->second.end());
+      }
+      if ((event.mask & IN_IGNORED) != 0) directories_.erase(event.wd);
+    }
     if (event.len > 0) {
       const char* name = reinterpret_cast<const char*>(bytes.data()) + sizeof event;
       const auto found = by_entry_.find({event.wd, std::string(name, strnlen(name, event.len))});

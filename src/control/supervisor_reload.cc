@@ -92,6 +92,7 @@ bool Supervisor::apply(config::Config next) {
   if (tickets_changed) send_tickets();
   arm_rotation();
   ++epoch_;
+  built.generation->tickets_number = tickets_number_;
   cell_->publish(std::move(built.generation));
   generations_alive_ = 2;
   old_generation_since_us_ = reactor_->unix_us();

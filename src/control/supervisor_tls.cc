@@ -73,8 +73,10 @@ bool Supervisor::tls_files_changed(const FileFingerprints& now) const {
 // ---- tickets
 
 void Supervisor::send_tickets() {
+  ++tickets_number_;
   for (auto& slot : cores_) {
     send(*slot, {.kind = Command::Kind::kNewTickets,
+                 .value = tickets_number_,
                  .tickets = new net::tls::TicketKeyRing(tls_->tickets())});
   }
 }

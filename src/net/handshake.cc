@@ -47,6 +47,7 @@ Task<HandshakeEnd> exchange_flights(Hand& hand, Transport& transport, uint64_t d
     if (step.state == HandshakeState::kFailed) co_return HandshakeEnd::kFailed;
     if (!sent) {
       co_return sent.error().code == base::Errc::kTimedOut ? HandshakeEnd::kTimedOut
+      : sent.error().code == base::Errc::kCancelled        ? HandshakeEnd::kInterrupted
                                                            : HandshakeEnd::kGone;
     }
     if (step.state == HandshakeState::kDone) co_return HandshakeEnd::kDone;
@@ -79,15 +80,32 @@ std::string open_leftover(Hand& hand) {
   return plaintext;
 }
 
+// A connection that keeps its records in userspace for the sake of tickets.
+struct TicketWait {
+  explicit TicketWait(std::shared_ptr<TlsTarget> whose) noexcept : target(std::move(whose)) {
+    target->awaiting_tickets = true;
+  }
+  TicketWait(const TicketWait&) = delete;
+  TicketWait& operator=(const TicketWait&) = delete;
+  ~TicketWait() {
+    target->awaiting_tickets = false;
+    if (target->sessions.size() == 0) target->ticketless = true;
+  }
+  const std::shared_ptr<TlsTarget> target;
+};
+
 // TLS 1.3 brings tickets behind the handshake, and the kernel would give them to nobody who can
-// read them: an origin whose sessions we have none of yet keeps its records here.
-bool awaits_tickets(const Hand& hand, const tls::Facts& facts, const TlsTarget* target) noexcept {
-  return hand.client && facts.version == tls::kTls13 && target != nullptr &&
-         target->sessions.size() == 0;
+// read them. So one connection to an origin keeps its records here while we hold no session that
+// the origin takes; all others go to the kernel.
+bool awaits_tickets(const Hand& hand, const tls::Facts& facts, TlsTarget* target) noexcept {
+  if (target == nullptr || facts.version != tls::kTls13 || facts.resumed) return false;
+  target->sessions.clear();  // what there was, the origin has just refused
+  return hand.userspace_allowed && !target->awaiting_tickets && !target->ticketless;
 }
 
 // After the handshake: who does the records from now on. False: the connection has to be closed.
-bool settle(Hand& hand, Transport& transport, const TlsTarget* target, HandshakeOutcome& outcome) {
+bool settle(Hand& hand, Transport& transport, const std::shared_ptr<TlsTarget>& target,
+            HandshakeOutcome& outcome) {
   const tls::Facts facts = hand.session->facts();
   RecordLayerOrigin origin{
       .engine = hand.engine,
@@ -102,8 +120,9 @@ bool settle(Hand& hand, Transport& transport, const TlsTarget* target, Handshake
   std::string plaintext;
   std::unique_ptr<tls::KernelKeys> keys;
   bool usable = true;
-  if (tls::kKernelTlsBuilt && hand.kernel != nullptr && awaits_tickets(hand, facts, target)) {
+  if (tls::kKernelTlsBuilt && hand.kernel != nullptr && awaits_tickets(hand, facts, target.get())) {
     origin.facts.records = RecordPath::kAwaitingTickets;
+    hand.context = std::make_shared<TicketWait>(target);
   } else if (tls::kKernelTlsBuilt && hand.kernel != nullptr) {
     plaintext = open_leftover(hand);
     if (hand.session->failure().cause != tls::FailureCause::kNone) {
@@ -114,8 +133,7 @@ bool settle(Hand& hand, Transport& transport, const TlsTarget* target, Handshake
     origin.facts.records = hand_over(hand, transport, keys, usable);
   }
   const bool in_kernel = origin.facts.records == RecordPath::kKernel;
-  if (!usable || (!in_kernel && !hand.userspace_allowed &&
-                  origin.facts.records != RecordPath::kAwaitingTickets)) {
+  if (!usable || (!in_kernel && !hand.userspace_allowed)) {
     outcome.cause = tls::FailureCause::kInternal;
     outcome.text = "kernel TLS is required, and is not to be had: ";
     outcome.text += tls::to_string(origin.facts.records);
@@ -129,13 +147,14 @@ bool settle(Hand& hand, Transport& transport, const TlsTarget* target, Handshake
   } else {
     layer = std::make_unique<RecordLayer>(origin, std::move(hand.context), std::move(hand.session));
     layer->add_ciphertext(hand.input);
+    layer->keep_answer(std::exchange(hand.output, {}));  // what opening the leftover led to
   }
   layer->add_plaintext(plaintext);
   transport.secure(std::move(layer));
   return true;
 }
 
-Task<HandshakeOutcome> run(Hand& hand, Transport& transport, const TlsTarget* target,
+Task<HandshakeOutcome> run(Hand& hand, Transport& transport, std::shared_ptr<TlsTarget> target,
                            uint64_t deadline_ms, bool describe_peer) {
   HandshakeOutcome outcome;
   co_await transport.enter_direct_mode();
@@ -191,7 +210,7 @@ Task<HandshakeOutcome> connect_tls(Transport& transport, Engine& engine,
             .context = target,
             .session = std::move(*session)};
   if (tls::kKernelTlsBuilt && hand.kernel != nullptr) prepare_kernel(hand, transport);
-  co_return co_await run(hand, transport, target.get(), deadline_ms, false);
+  co_return co_await run(hand, transport, target, deadline_ms, false);
 }
 
 }  // namespace weir::net

@@ -42,6 +42,8 @@ RecordLayer::RecordLayer(const RecordLayerOrigin& origin, std::shared_ptr<void> 
       counters_(origin.counters),
       facts_(origin.facts),
       may_go_direct_(origin.may_go_direct),
+      client_(origin.client),
+      limited_(origin.facts.cipher.find("GCM") != std::string_view::npos),
       context_(std::move(context)),
       session_(std::move(session)),
       post_handshake_(our_role(origin)) {}
@@ -52,6 +54,8 @@ RecordLayer::RecordLayer(const RecordLayerOrigin& origin,
       counters_(origin.counters),
       facts_(origin.facts),
       may_go_direct_(origin.may_go_direct),
+      client_(origin.client),
+      limited_(origin.facts.cipher.find("GCM") != std::string_view::npos),
       keys_(std::move(keys)),
       post_handshake_(our_role(origin)) {}
 
@@ -88,6 +92,11 @@ RecordLayer::Opened RecordLayer::open(std::string_view ciphertext, std::span<cha
     return opened;
   }
   if (session_ == nullptr) return opened;
+  if (session_->failure().cause != tls::FailureCause::kNone) {  // of a write
+    opened.state = tls::ReadState::kFailed;
+    opened.consumed = ciphertext.size();
+    return opened;
+  }
   const bool kept = !ciphertext_.empty();
   const uint32_t updates = session_->key_updates_received();
   const tls::ReadResult read = session_->read(kept ? ciphertext_ : ciphertext, out, alert);
@@ -137,6 +146,7 @@ void RecordLayer::break_sending() noexcept {
   unsent_at_ = nullptr;
   unsent_bytes_ = 0;
   unsent_heap_.reset();
+  answers_.clear();
 }
 
 void RecordLayer::keep_close_notify() {
@@ -144,6 +154,12 @@ void RecordLayer::keep_close_notify() {
   session_->close(record);
   closed_by_us_ = true;
   records_ = record;
+  keep_unsent(0);
+}
+
+void RecordLayer::send_answer() {
+  const std::string answer = take_answer();
+  records_ = answer;
   keep_unsent(0);
 }
 

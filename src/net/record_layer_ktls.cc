@@ -15,10 +15,11 @@ RecordLayer::AfterHandshakeRecord RecordLayer::take_handshake(
   if (!event) return AfterHandshakeRecord::kFail;
   if (*event == PostHandshake::Event::kNothing) return AfterHandshakeRecord::kGoOn;
   ++counters_.key_updates;
-  // Without new keys nothing that follows can be read: as if the peer had ended here. What we have
-  // to say can still be said.
+  // Without new keys nothing that follows can be read. A client has said all that we answer, so it
+  // is as if it had ended here: what we have to say can still be said. An origin may be in the
+  // middle of a body that lasts until its end, which this is not.
   if (keys_ == nullptr || !engine_.kernel.rekey(fd, Direction::kRx, *keys_)) {
-    return AfterHandshakeRecord::kEnd;
+    return client_ ? AfterHandshakeRecord::kCut : AfterHandshakeRecord::kEnd;
   }
   rekeyed_ = true;
   if (*event == PostHandshake::Event::kKeyUpdateRequested) answer_due_ = true;
@@ -41,9 +42,11 @@ bool RecordLayer::answered(int fd) noexcept {
   return keys_ != nullptr && engine_.kernel.rekey(fd, Direction::kTx, *keys_).has_value();
 }
 
-bool RecordLayer::count_records(size_t bytes) noexcept {
+void RecordLayer::count_records(size_t bytes) noexcept {
+  if (!limited_) return;
   records_sent_ += bytes / tls::Session::kRecordPlaintextMax + 1;
-  return records_sent_ < kRecordsMax;
+  // Where the kernel can change keys, we change ours.
+  if (records_sent_ >= kRecordsWanted && keys_ != nullptr) answer_due_ = true;
 }
 
 }  // namespace weir::net

@@ -187,7 +187,7 @@ void Transport::start_receiving() noexcept {
   receiving_ = true;
   direct_ = false;
   pollable_ = false;
-  if (tls_ && tls_->has_input()) open_records({});
+  if (tls_ && tls_->has_input()) open_kept();
   if (!receive_op_.in_flight() && may_arm()) arm_receive();
 }
 
@@ -260,7 +260,7 @@ void Transport::on_receive(runtime::Op& op, int32_t result, uint32_t flags) noex
     self.stopping_ = false;
     // lack_buffer() waited for this.
     if (self.direct_when_starved_ && !self.direct_ && self.tls_ && self.tls_->has_input()) {
-      self.open_records({});
+      self.open_kept();
     }
     if (self.may_arm() && (!self.disposed_ || self.lingering_)) self.arm_receive();
   } else if (self.backlog() >= self.queued_max()) {
@@ -339,6 +339,10 @@ void Transport::note_receive_error(int32_t result) noexcept {
   if (tls::kKernelTlsBuilt && tls_ && tls_->in_kernel() && !disposed_) {
     return note_kernel_fault(result);
   }
+  if (tls_ && !disposed_ && tls_->has_input()) {
+    send_failed_ = true;  // what waits for a buffer came before it
+    return;
+  }
   fail_receive(base::from_errno(-result));
 }
 
@@ -367,6 +371,8 @@ void Transport::note_send_error(int32_t result) noexcept {
 
 void Transport::note_receive_end() noexcept {
   if (ended_ || failed()) return;
+  // The end of what waits for a buffer may be close_notify. Whoever receives behind it asks again.
+  if (tls_ && !disposed_ && tls_->has_input()) return;
   if (send_failed_) return fail_receive(base::from_errno(ECONNRESET));
   if (!tls_ || disposed_) return note_end(false);
   // Anybody can end a TCP stream; only the peer can say that this was all (RFC 8446 6.1).
@@ -383,7 +389,7 @@ void Transport::watch_end(EndWatcher watcher, void* context) noexcept {
 bool Transport::on_buffer(runtime::BufferWaiter& waiter) noexcept {
   Transport& self = static_cast<Parked&>(waiter).transport;
   if (self.tls_ && !self.disposed_ && !self.direct_ && self.tls_->has_input()) {
-    self.open_records({});
+    self.open_kept();
     // It may have been a part of a record only, and the reader is not told.
     if (!self.receive_op_.in_flight() && self.may_arm()) self.arm_receive();
     self.wake_reader();
@@ -400,7 +406,12 @@ bool Transport::on_buffer(runtime::BufferWaiter& waiter) noexcept {
 
 bool Transport::has_event() const noexcept {
   return interrupted_ || timed_out_ || has_data() || pollable_ || ended_ || failed() ||
-         (direct_ && tls_ && tls_->has_input());
+         input_waits();
+}
+
+// Direct mode: the record layer has something that recv_direct() would give.
+bool Transport::input_waits() const noexcept {
+  return direct_ && tls_ && !ended_ && !failed() && tls_->has_input();
 }
 
 void Transport::wait_for_read(std::coroutine_handle<> handle, uint64_t deadline_ms) noexcept {
@@ -420,7 +431,7 @@ ReadEvent Transport::take_event() noexcept {
     interrupted_ = false;
     return ReadEvent::kInterrupted;
   }
-  if (has_data() || pollable_ || (direct_ && tls_ && tls_->has_input())) {
+  if (has_data() || pollable_ || input_waits()) {
     pollable_ = false;
     return ReadEvent::kData;
   }
@@ -504,29 +515,32 @@ ssize_t Transport::recv_direct(void* out, size_t bytes) noexcept {
   return result == -EINTR ? -EAGAIN : result;
 }
 
+void Transport::note_sent(ssize_t result) noexcept {
+  note_send_error(static_cast<int32_t>(std::min<ssize_t>(result, 0)));
+  if (tls::kKernelTlsBuilt && tls_ && result > 0) tls_->count_records(static_cast<size_t>(result));
+}
+
 ssize_t Transport::send_direct(const void* data, size_t bytes) noexcept {
   WEIR_CHECK(sending_ == nullptr);
   if (tls_ && !tls_->in_kernel()) {
     iovec piece{const_cast<void*>(data), bytes};
     return send_direct_session(&piece, 1);
   }
-  if (tls::kKernelTlsBuilt && tls_ && !may_send_record(bytes)) return -EAGAIN;
+  if (tls::kKernelTlsBuilt && tls_ && !may_send_record()) return -EAGAIN;
   const ssize_t result = runtime::sys::send(fd_, data, bytes, 0);
-  note_send_error(static_cast<int32_t>(std::min<ssize_t>(result, 0)));
+  note_sent(result);
   return result == -EINTR ? -EAGAIN : result;
 }
 
 ssize_t Transport::send_direct(iovec* pieces, unsigned count) noexcept {
   WEIR_CHECK(sending_ == nullptr);
   if (tls_ && !tls_->in_kernel()) return send_direct_session(pieces, count);
-  size_t bytes = 0;
-  for (unsigned i = 0; tls_ && i < count; ++i) bytes += pieces[i].iov_len;
-  if (tls::kKernelTlsBuilt && tls_ && !may_send_record(bytes)) return -EAGAIN;
+  if (tls::kKernelTlsBuilt && tls_ && !may_send_record()) return -EAGAIN;
   msghdr message{};
   message.msg_iov = pieces;
   message.msg_iovlen = count;
   const ssize_t result = runtime::sys::sendmsg(fd_, &message, 0);
-  note_send_error(static_cast<int32_t>(std::min<ssize_t>(result, 0)));
+  note_sent(result);
   return result == -EINTR ? -EAGAIN : result;
 }
 

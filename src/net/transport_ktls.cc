@@ -55,10 +55,11 @@ void Transport::take_control_record(const tls::ReceivedPiece& piece) noexcept {
       stop_receive();
       return fail_receive({.code = base::Errc::kReset});
     }
-    after = After::kEnd;
+    after = *alert == tls::AlertMeaning::kNothing ? After::kGoOn : After::kEnd;
   }
   if (after == After::kGoOn) return;
   stop_receive();
+  if (after == After::kCut) return fail_receive({.code = base::Errc::kUnsupported});
   if (after == After::kEnd) {
     tls_->note_closed_by_peer();
     return note_end(false);
@@ -69,6 +70,12 @@ void Transport::take_control_record(const tls::ReceivedPiece& piece) noexcept {
 }
 
 void Transport::note_kernel_fault(int32_t result) noexcept {
+  if (ended_) {
+    // Behind a KeyUpdate that this kernel cannot follow: no record there opens. It must not fail
+    // what we still have to send.
+    tls::clear_socket_error(fd_);
+    return;
+  }
   const tls::ReceiveFault fault = tls::receive_fault(-result);
   if (fault.kind == tls::ReceiveFault::Kind::kNeedsKeys && tls_->take_rekeyed()) return;
   if (fault.kind == tls::ReceiveFault::Kind::kBadRecord) {
@@ -133,9 +140,7 @@ void Transport::send_alert(tls::Alert alert) noexcept {
 }
 
 // For send_direct() with records in the kernel: false when only send() can.
-bool Transport::may_send_record(size_t bytes) noexcept {
-  return !tls_->answer_due() && tls_->count_records(bytes);
-}
+bool Transport::may_send_record() noexcept { return !tls_->answer_due() && !tls_->used_up(); }
 
 SendOp::Next SendOp::next_kernel() noexcept {
   RecordLayer& tls = *transport_.tls_;
@@ -153,9 +158,7 @@ SendOp::Next SendOp::next_kernel() noexcept {
     tls.note_closed_by_us();
     return begin_control(RecordLayer::Control::kCloseNotify);
   }
-  size_t bytes = 0;
-  for (size_t i = 0; i < message_.msg_iovlen; ++i) bytes += message_.msg_iov[i].iov_len;
-  if (!tls.count_records(bytes)) return fail(EMSGSIZE);
+  if (tls.used_up()) return fail(EMSGSIZE);
   return submit_plain();
 }
 

@@ -31,15 +31,24 @@ bool Transport::may_go_direct() const noexcept { return !tls_ || tls_->may_go_di
 void Transport::deliver_ciphertext(uint16_t buffer, uint32_t bytes) noexcept {
   BufferPool& pool = reactor_.buffers();
   std::string_view in(pool.data(buffer), bytes);
-  if (!tls_->has_input()) in.remove_prefix(open_records(in));
-  if (!in.empty() && !ended_ && !failed()) tls_->add_ciphertext(in);
-  // It may be the one that there was no room for: then open_records() goes on from in here.
+  uint16_t spare = BufferPool::kNone;
+  if (!tls_->has_input()) in.remove_prefix(open_records(in, spare));
+  if (!ended_ && !failed() && (!in.empty() || tls_->has_input())) {
+    // There was no room. What came is put aside, and its own buffer is the room: receiving never
+    // depends on other buffers than those that were received into.
+    tls_->add_ciphertext(in);
+    spare = buffer;
+    open_records({}, spare);
+    if (tls_->has_input() && !ended_ && !failed()) lack_buffer();
+    if (spare == BufferPool::kNone) return;
+  }
   pool.release(buffer);
 }
 
 // Opens what is kept and then `ciphertext` into the queue, until there is nothing left to open or
-// no buffer for it. Returns how much of `ciphertext` was taken.
-size_t Transport::open_records(std::string_view ciphertext) noexcept {
+// no buffer for it. Returns how much of `ciphertext` was taken. `spare`: a buffer to use where none
+// is free; kNone when it was used.
+size_t Transport::open_records(std::string_view ciphertext, uint16_t& spare) noexcept {
   BufferPool& pool = reactor_.buffers();
   size_t consumed = 0;
   std::string alert;
@@ -49,11 +58,8 @@ size_t Transport::open_records(std::string_view ciphertext) noexcept {
                        pool.size() - pool.meta(id).offset - pool.meta(id).length < kRoomMin;
     if (fresh) {
       const auto allocated = pool.allocate();
-      if (!allocated) {
-        lack_buffer();
-        break;
-      }
-      id = *allocated;
+      if (!allocated && spare == BufferPool::kNone) break;
+      id = allocated ? *allocated : std::exchange(spare, BufferPool::kNone);
       pool.meta(id) = {};
     }
     BufferPool::Meta& meta = pool.meta(id);
@@ -68,9 +74,16 @@ size_t Transport::open_records(std::string_view ciphertext) noexcept {
     } else {
       pool.release(id);
     }
-    note_tls_state(opened.state, alert);
+    note_tls_state(opened.state, std::exchange(alert, {}));
   }
   return consumed;
+}
+
+// Opens what is kept, now that there may be room.
+void Transport::open_kept() noexcept {
+  uint16_t none = BufferPool::kNone;
+  open_records({}, none);
+  if (tls_->has_input() && !ended_ && !failed()) lack_buffer();
 }
 
 // The rest waits in the record layer. Readers that can do without buffers go on without.
@@ -82,19 +95,22 @@ void Transport::lack_buffer() noexcept {
     direct_ = pollable_ = true;
     if (end_watcher_ != nullptr) note_end(false);
   } else if (!parked_.linked()) {
-    reactor_.buffers().wait_for_buffer(parked_);
+    reactor_.buffers().wait_to_allocate(parked_);
   }
 }
 
-void Transport::note_tls_state(tls::ReadState state, std::string_view alert) noexcept {
+void Transport::note_tls_state(tls::ReadState state, std::string_view said) noexcept {
+  if (!said.empty()) tls_->keep_answer(said);
   if (state == tls::ReadState::kClosed) {
     tls_->note_closed_by_peer();
     tls_->drop_input();
     stop_receive();
     note_end(false);
   } else if (state == tls::ReadState::kFailed) {
-    ++tls_->counters().bad_records;
+    const bool gave_up = tls_->session().failure().cause == tls::FailureCause::kPeerAlert;
+    if (!gave_up) ++tls_->counters().bad_records;
     // Best effort: behind a send under way it would be in the middle of a record.
+    const std::string alert = tls_->take_answer();
     if (sending_ == nullptr && tls_->unsent().empty() && !alert.empty()) {
       (void)runtime::sys::send(fd_, alert.data(), alert.size(), 0);
     }
@@ -128,7 +144,7 @@ ssize_t Transport::recv_direct_session(char* out, size_t bytes) noexcept {
     if (opened.state != tls::ReadState::kClosed && opened.state != tls::ReadState::kFailed) {
       tls_->add_ciphertext(in.substr(opened.consumed));
     }
-    note_tls_state(opened.state, alert);
+    note_tls_state(opened.state, std::exchange(alert, {}));
     if (opened.produced > 0) return static_cast<ssize_t>(opened.produced);
   }
   if (!failed()) return 0;
@@ -141,7 +157,7 @@ void Transport::say_close_notify() noexcept {
   if (!tls_ || failed() || tls_->closed_by_us() || !tls_->may_close()) return;
   tls_->note_closed_by_us();
   if (tls::kKernelTlsBuilt && tls_->in_kernel()) return send_alert(tls::Alert::kCloseNotify);
-  std::string record;
+  std::string record = tls_->take_answer();
   tls_->session().close(record);
   if (!record.empty()) (void)runtime::sys::send(fd_, record.data(), record.size(), 0);
 }
@@ -151,7 +167,8 @@ SendOp Transport::send_close_notify(uint32_t timeout_ms) noexcept {
 }
 
 ssize_t Transport::send_direct_session(iovec* pieces, unsigned count) noexcept {
-  if (!tls_->may_seal() || !tls_->unsent().empty()) return -EAGAIN;  // send() says what is wrong
+  // send() says what is wrong, or what has to go first.
+  if (!tls_->may_seal() || !tls_->unsent().empty() || tls_->has_answer()) return -EAGAIN;
   size_t taken = 0;
   while (count > 0 && tls_->unsent().empty()) {
     const size_t sealed = tls_->seal(pieces, count);
@@ -196,6 +213,10 @@ SendOp::Next SendOp::next_session() noexcept {
       return Next::kSubmitted;
     }
     buffer_.reset();
+    if (tls.has_answer()) {
+      tls.send_answer();
+      continue;
+    }
     if (message_.msg_iovlen == 0) {
       if (!std::exchange(close_notify_, false) || !tls.may_seal()) return Next::kDone;
       tls.keep_close_notify();
@@ -204,7 +225,7 @@ SendOp::Next SendOp::next_session() noexcept {
     if (!tls.may_seal()) return fail(ECANCELED);
     size_t bytes = 0;
     for (size_t i = 0; i < message_.msg_iovlen; ++i) bytes += message_.msg_iov[i].iov_len;
-    if (tls::Session::ciphertext_bound(bytes) <= pool.size()) {
+    if (tls::Session::ciphertext_bound(bytes) <= pool.size() && !pool.scarce()) {
       if (const auto id = pool.allocate()) buffer_ = BufferRef(pool, *id);
     }
     const size_t sealed = buffer_ ? tls.seal_small(message_.msg_iov, message_.msg_iovlen,
@@ -230,6 +251,7 @@ SendOp::Next SendOp::fail(int os) noexcept {
 void SendOp::took(size_t bytes) noexcept {
   RecordLayer* tls = transport_.tls_.get();
   if (tls == nullptr || (tls->in_kernel() && control_ == RecordLayer::Control::kNone)) {
+    if (tls::kKernelTlsBuilt && tls != nullptr) tls->count_records(bytes);
     advance(bytes);
   } else if (tls->in_kernel()) {
     tls->control().advance(bytes);

@@ -117,7 +117,8 @@ runtime::Task<> serve_connection(std::unique_ptr<ClientConnection> connection) {
   Worker& worker = connection->worker;
   if (connection->secure && !co_await make_secure(*connection)) {
     // The alert must not be eaten by a reset.
-    Transport::dispose(std::move(connection->transport), Linger::kYes);
+    const Linger linger = connection->cancelled ? Linger::kNo : Linger::kYes;
+    Transport::dispose(std::move(connection->transport), linger);
     co_return;
   }
   connection->transport->start_receiving();

@@ -214,7 +214,7 @@ Task<> Exchange::send_reply(uint16_t status, std::string_view field_lines, std::
   answered_ = true;
   const bool no_content = status == 204 || status == 304;
   const bool with_body = !no_content && !(head_known_ && request_.method == Method::kHead);
-  if (worker_->draining()) keep_alive_ = false;
+  if (worker_->draining() || client_->transport->worn_out()) keep_alive_ = false;
   const bool old_client = head_known_ && request_.minor_version == 0;
   out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
     http::h1::append_status_line(out, status);

@@ -51,7 +51,8 @@ void Worker::quiesce() {
   if (generations.quiesce()) {
     upstreams.adopt(*generations.current().routes, core_tls().upstreams);
     // Its context may have been made before the newest keys were.
-    if (tickets_ && core_tls().server) core_tls().server->context->use_tickets(*tickets_);
+    const bool newer = tickets_number_ > generations.current().tickets_number;
+    if (newer && core_tls().server) core_tls().server->context->use_tickets(*tickets_);
   }
   if (upstreams.sweep_due() && generations.alive() == 1) upstreams.sweep();
 }
@@ -62,8 +63,10 @@ const CoreTls& Worker::core_tls() const noexcept {
   return core < all.size() ? all[core] : kNone;
 }
 
-void Worker::use_tickets(std::unique_ptr<net::tls::TicketKeyRing> tickets) noexcept {
+void Worker::use_tickets(std::unique_ptr<net::tls::TicketKeyRing> tickets,
+                         uint64_t number) noexcept {
   tickets_ = std::move(tickets);
+  tickets_number_ = number;
   if (core_tls().server) core_tls().server->context->use_tickets(*tickets_);
 }
 

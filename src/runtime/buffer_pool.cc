@@ -55,7 +55,10 @@ base::Result<std::unique_ptr<BufferPool>> BufferPool::open(Ring& ring,
   pool->meta_.resize(options.count);
   pool->free_.reserve(options.count);
   for (uint32_t id = options.count; id-- > 0;) pool->free_.push_back(static_cast<uint16_t>(id));
-  pool->target_ = std::min({kTargetAtStart, options.ring_entries, options.count});
+  // The kernel never has all of them: what was received has to go somewhere (TLS opens records
+  // from one buffer into another), and answers are written into some.
+  pool->target_max_ = std::min(options.ring_entries, std::max<uint32_t>(1, options.count / 2));
+  pool->target_ = std::min(kTargetAtStart, pool->target_max_);
   pool->replenish();
   return pool;
 }
@@ -102,7 +105,7 @@ void BufferPool::replenish() noexcept {
 }
 
 void BufferPool::widen() noexcept {
-  target_ = std::min<uint32_t>(target_ * 2, ring_mask_ + 1);
+  target_ = std::min<uint32_t>(target_ * 2, target_max_);
   replenish();
 }
 
@@ -119,13 +122,31 @@ void BufferPool::release(uint16_t id) noexcept {
   WEIR_CHECK(id < meta_.size() && in_use_ > 0);
   --in_use_;
   free_.push_back(id);
-  if (!waiters_.empty()) replenish();
+  if (!takers_.empty()) wake_takers();
+  if (!waiters_.empty() && !waking_) replenish();
+}
+
+// Whoever is woken may release buffers in turn: that only lets the loop go on.
+void BufferPool::wake_takers() noexcept {
+  if (waking_) return;
+  waking_ = true;
+  while (!takers_.empty() && !free_.empty()) {
+    BufferWaiter* waiter = takers_.pop_front();
+    waiter->on_buffer(*waiter);
+  }
+  waking_ = false;
 }
 
 void BufferPool::wait_for_buffer(BufferWaiter& waiter) noexcept {
   if (waiter.linked()) return;
   ++starved_;
   waiters_.push_back(waiter);
+}
+
+void BufferPool::wait_to_allocate(BufferWaiter& waiter) noexcept {
+  if (waiter.linked()) return;
+  ++starved_;
+  takers_.push_back(waiter);
 }
 
 }  // namespace weir::runtime

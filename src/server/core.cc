@@ -131,7 +131,8 @@ void Core::execute(const Command& command) {
     case Command::Kind::kSetListener: set_listener(command); break;
     case Command::Kind::kNewGeneration: break;  // quiesce() follows
     case Command::Kind::kNewTickets:
-      worker_->use_tickets(std::unique_ptr<net::tls::TicketKeyRing>(command.tickets));
+      worker_->use_tickets(std::unique_ptr<net::tls::TicketKeyRing>(command.tickets),
+                           command.value);
       break;
     case Command::Kind::kDrain:
       for (Listener& listener : listeners_) {

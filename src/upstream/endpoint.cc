@@ -48,6 +48,7 @@ struct AcquireHandle::Waiter : base::ListNode {
 };
 
 void AcquireHandle::cancel() noexcept {
+  cancelled_ = true;
   connect_.cancel();
   if (handshaking_ != nullptr) {
     handshaking_->cancel_sends();
@@ -99,7 +100,7 @@ void Endpoint::set_limits(const EndpointLimits& limits) noexcept {
 bool Endpoint::still_good(const Connection& connection) const noexcept {
   const Transport& transport = *connection.transport;
   // Bytes on an idle connection answer nothing: the framing of that origin is not to be trusted.
-  if (transport.ended() || transport.failed() || transport.has_data()) return false;
+  if (transport.ended() || transport.failed() || transport.has_input()) return false;
   if (connection.created_ms < address_since_ms_) return false;  // the name leads elsewhere now
   if (connection.tls != tls_ || transport.worn_out()) return false;
   return limits_.lifetime_ms == 0 ||
@@ -124,6 +125,7 @@ std::unique_ptr<Connection> Endpoint::try_idle() noexcept {
 runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::acquire(AcquireHandle& handle,
                                                                      bool fresh) {
   const uint64_t deadline_ms = reactor_.now_ms() + limits_.connect_timeout_ms;
+  handle.cancelled_ = false;
   bool waited = false;
   bool granted = false;
   while (true) {
@@ -181,7 +183,9 @@ runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::open(AcquireHandle&
   if (fd) {
     transport = std::make_unique<Transport>(reactor_, *fd);
     transport->set_direct_when_starved();
-    if (target) ready = co_await make_secure(handle, *transport, target, deadline_ms);
+    // The connect may have been done already when it was to be cancelled.
+    if (handle.cancelled_) ready = fail(Errc::kCancelled);
+    if (target && ready) ready = co_await make_secure(handle, *transport, target, deadline_ms);
   } else {
     ready = std::unexpected(fd.error());
   }

@@ -16,6 +16,8 @@ Registry::~Registry() = default;
 Endpoint* Registry::endpoint_for(const route::UpstreamSpec& spec, const route::ServerSpec& server,
                                  const std::shared_ptr<net::tls::ClientContext>& tls) {
   if (!server.resolved) return nullptr;
+  // Never in the clear for want of settings.
+  if (spec.tls && !tls) return nullptr;
   const size_t id = server.endpoint_id;
   if (id >= endpoints_.size()) {
     endpoints_.resize(id + 1);

@@ -123,6 +123,7 @@ class Supervisor {
   const runtime::ProbeReport& probe_;
   Identities identities_;
   uint64_t epoch_ = 0;
+  uint64_t tickets_number_ = 0;       // counts the rings of ticket keys
   uint64_t connections_default_ = 0;  // what the limit on open files allows
   std::vector<uint32_t> cpus_;        // of each core; empty where cores are not pinned
 

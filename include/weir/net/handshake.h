@@ -22,6 +22,8 @@ struct TlsTarget {
   std::shared_ptr<tls::ClientContext> context;
   std::string host_name;  // empty: no name is sent or checked
   tls::ResumptionSlot sessions;
+  bool awaiting_tickets = false;  // a connection of it does
+  bool ticketless = false;        // one has ended without having seen any
 };
 
 enum class HandshakeEnd : uint8_t {

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <sys/uio.h>
 
@@ -102,6 +103,13 @@ class RecordLayer {
   void keep_unsent(size_t taken);
   // So does our close_notify.
   void keep_close_notify();
+  // What the session had to say while it was read (the answer to a KeyUpdate, when another comes
+  // before we have written): it goes before whatever is sealed next.
+  void keep_answer(std::string_view bytes) { answers_.append(bytes); }
+  [[nodiscard]] bool has_answer() const noexcept { return !answers_.empty(); }
+  std::string take_answer() noexcept { return std::exchange(answers_, {}); }
+  // It becomes unsent().
+  void send_answer();
   [[nodiscard]] bool closed_by_us() const noexcept { return closed_by_us_; }
   void note_closed_by_us() noexcept { closed_by_us_ = true; }
   // close_notify would be a record of its own.
@@ -111,7 +119,7 @@ class RecordLayer {
 
   // ---- the kernel's
   // A handshake record (or part of one) was received.
-  enum class AfterHandshakeRecord : uint8_t { kGoOn, kEnd, kFail };
+  enum class AfterHandshakeRecord : uint8_t { kGoOn, kEnd, kCut, kFail };
   AfterHandshakeRecord take_handshake(int fd, const tls::ReceivedPiece& piece) noexcept;
   [[nodiscard]] bool inside_handshake_message() const noexcept {
     return post_handshake_.inside_message();
@@ -123,20 +131,23 @@ class RecordLayer {
   [[nodiscard]] bool control_sent() const noexcept {
     return control_->message().msg_iov->iov_len == 0;
   }
-  // An update was asked for: kKeyUpdate has to be sent before more data, then answered() called,
-  // which sets our new keys. False: it cannot.
+  // An update was asked for, or our keys are old: kKeyUpdate has to be sent before more data, then
+  // answered() called, which sets our new keys. False: it cannot.
   [[nodiscard]] bool answer_due() const noexcept { return answer_due_; }
   [[nodiscard]] bool answered(int fd) noexcept;
   // New receive keys were set since the last time it was asked: EKEYEXPIRED is of the past.
   bool take_rekeyed() noexcept { return std::exchange(rekeyed_, false); }
-  // Before data of so many bytes is sent. False: the keys are used up.
-  bool count_records(size_t bytes) noexcept;
+  // Data of so many bytes was taken by the kernel in one call.
+  void count_records(size_t bytes) noexcept;
+  [[nodiscard]] bool used_up() const noexcept { return records_sent_ >= kRecordsMax; }
 
  private:
   tls::Engine& engine_;
   tls::Counters::Side& counters_;
   TlsFacts facts_;
   bool may_go_direct_;
+  bool client_;
+  bool limited_;  // the cipher is not for any number of records
   bool closed_by_peer_ = false;
   bool closed_by_us_ = false;
   bool broken_ = false;
@@ -147,6 +158,7 @@ class RecordLayer {
   std::unique_ptr<tls::Session> session_;
   std::string plaintext_;
   std::string ciphertext_;
+  std::string answers_;
   std::string_view records_;
   const char* unsent_at_ = nullptr;
   size_t unsent_bytes_ = 0;

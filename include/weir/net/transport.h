@@ -64,6 +64,10 @@ class Transport {
   // Arms the receive. Called once after construction; direct mode ends with it too.
   void start_receiving() noexcept;
   [[nodiscard]] bool has_data() const noexcept { return head_ != runtime::BufferPool::kNone; }
+  // The same, or something is kept for want of a buffer.
+  [[nodiscard]] bool has_input() const noexcept {
+    return has_data() || (tls_ && tls_->has_input());
+  }
   // Bytes of the first buffer; empty if there is none.
   [[nodiscard]] std::string_view front() const noexcept;
   // Drops the first `bytes` of front().
@@ -194,6 +198,7 @@ class Transport {
   static void on_deadline(runtime::Timer& timer) noexcept;
 
   [[nodiscard]] bool has_event() const noexcept;
+  [[nodiscard]] bool input_waits() const noexcept;
   void wait_for_read(std::coroutine_handle<> handle, uint64_t deadline_ms) noexcept;
   ReadEvent take_event() noexcept;
   void wake_reader() noexcept;
@@ -206,6 +211,7 @@ class Transport {
   void stop_receive() noexcept;
   void note_receive_end() noexcept;
   void note_send_error(int32_t result) noexcept;
+  void note_sent(ssize_t result) noexcept;
   void arm_receive() noexcept;
   void arm_poll() noexcept;
   [[nodiscard]] bool may_arm() const noexcept;
@@ -219,16 +225,17 @@ class Transport {
   void deliver_ciphertext(uint16_t buffer, uint32_t bytes) noexcept;
   void deliver_record(uint16_t buffer, uint32_t bytes) noexcept;
   [[nodiscard]] bool is_end(uint16_t buffer, uint32_t bytes) noexcept;  // a record, or TCP's end
-  size_t open_records(std::string_view ciphertext) noexcept;
+  size_t open_records(std::string_view ciphertext, uint16_t& spare) noexcept;
+  void open_kept() noexcept;
   void lack_buffer() noexcept;
-  void note_tls_state(tls::ReadState state, std::string_view alert) noexcept;
+  void note_tls_state(tls::ReadState state, std::string_view said) noexcept;
   void take_control_record(const tls::ReceivedPiece& piece) noexcept;
   void note_kernel_fault(int32_t result) noexcept;
   bool read_control_record() noexcept;
   ssize_t recv_direct_session(char* out, size_t bytes) noexcept;
   ssize_t recv_direct_kernel(void* out, size_t bytes) noexcept;
   ssize_t send_direct_session(iovec* pieces, unsigned count) noexcept;
-  bool may_send_record(size_t bytes) noexcept;
+  [[nodiscard]] bool may_send_record() noexcept;
   void send_alert(tls::Alert alert) noexcept;
   void say_close_notify() noexcept;
 

@@ -29,6 +29,8 @@ struct Generation {
   std::unique_ptr<route::Snapshot> routes;
   Settings settings;
   std::vector<CoreTls> tls;  // by core; empty: no TLS anywhere
+  // Which ticket keys its contexts were made with: those that a core was sent later are newer.
+  uint64_t tickets_number = 0;
 };
 
 // Shared between control and all cores; outlives both.

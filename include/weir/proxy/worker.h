@@ -51,7 +51,8 @@ class Worker {
   // TLS of the newest generation, as this core uses it.
   [[nodiscard]] const CoreTls& core_tls() const noexcept;
   // Keys for session tickets, from the next handshake on.
-  void use_tickets(std::unique_ptr<net::tls::TicketKeyRing> tickets) noexcept;
+  // `number` tells older keys from newer ones.
+  void use_tickets(std::unique_ptr<net::tls::TicketKeyRing> tickets, uint64_t number) noexcept;
 
   // Graceful end: every response from now on closes its connection, and idle connections are closed
   // after `idle_grace_ms` (a request that was already on its way is answered).
@@ -96,6 +97,7 @@ class Worker {
 
   runtime::TaskGroup tasks_;
   std::unique_ptr<net::tls::TicketKeyRing> tickets_;  // the newest; null: those of the contexts
+  uint64_t tickets_number_ = 0;
   base::IntrusiveList<ClientConnection> clients_;
   uint32_t connection_count_ = 0;
   bool draining_ = false;

@@ -80,11 +80,14 @@ class BufferPool {
 
   // Calls waiter.on_buffer when a buffer has become free. At most one place in the queue each.
   void wait_for_buffer(BufferWaiter& waiter) noexcept;
+  // The same for who wants to allocate() it, not to receive into it; served first.
+  void wait_to_allocate(BufferWaiter& waiter) noexcept;
   [[nodiscard]] uint64_t starved() const noexcept { return starved_; }
 
  private:
   BufferPool() noexcept = default;
   void offer(uint16_t id) noexcept;
+  void wake_takers() noexcept;
 
   Ring* ring_ = nullptr;
   char* memory_ = nullptr;
@@ -97,11 +100,14 @@ class BufferPool {
   uint32_t offered_ = 0;  // in the kernel's ring now
   uint32_t target_ = 0;   // how many we try to have there
   uint32_t in_use_ = 0;
+  uint32_t target_max_ = 0;
   bool huge_ = false;
+  bool waking_ = false;
   uint64_t starved_ = 0;
   std::vector<Meta> meta_;
-  std::vector<uint16_t> free_;  // a stack
-  base::IntrusiveList<BufferWaiter> waiters_;
+  std::vector<uint16_t> free_;                 // a stack
+  base::IntrusiveList<BufferWaiter> waiters_;  // to receive
+  base::IntrusiveList<BufferWaiter> takers_;   // to allocate
 };
 
 // A buffer held by one owner; given back when it dies.

@@ -21,7 +21,7 @@ struct Command {
     kSetListener,    // id, tls, redirect_https: for connections from now on
     kCloseListener,  // id: stop accepting, in value ms; its connections stay
     kNewGeneration,  // look at the cell (the message only wakes)
-    kNewTickets,     // *tickets (owned by the core from now on): keys for session tickets
+    kNewTickets,     // *tickets (owned by the core from now on): ticket keys; value: their number
     kDrain,          // close listeners, finish what runs; value: grace in ms for idle connections
     kCancelAll,      // end everything now
     kScrape,         // copy the counters into *scrape, answer kScraped

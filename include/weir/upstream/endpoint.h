@@ -55,6 +55,8 @@ class AcquireHandle {
   struct Waiter;
   net::ConnectHandle connect_;
   net::Transport* handshaking_ = nullptr;
+  bool cancelled_ =
+      false;  // of the acquire under way: whatever it waits for next is not waited for
   Waiter* waiter_ = nullptr;
 };
 

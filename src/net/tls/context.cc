@@ -196,10 +196,9 @@ void ResumptionSlot::State::put(OwnedSession session) noexcept {
 OwnedSession ResumptionSlot::State::take() noexcept {
   if (size == 0) return nullptr;
   OwnedSession& newest = sessions[size - 1];
-  if (SSL_SESSION_get_protocol_version(newest.get()) == TLS1_3_VERSION) {
-    --size;
-    return std::move(newest);
-  }
+  // Using a ticket of TLS 1.3 once only hides from onlookers that two connections are of the same
+  // client (RFC 8446 C.4): a proxy and its origin have nothing to hide there, and kernel TLS brings
+  // no new ones.
   SSL_SESSION_up_ref(newest.get());
   return OwnedSession(newest.get());
 }

@@ -123,6 +123,8 @@ base::Result<AlertMeaning> parse_alert(const ReceivedPiece& piece) noexcept {
   if (piece.type != RecordType::kAlert || piece.bytes.size() != 2) {
     return base::fail(base::Errc::kMalformed);
   }
+  constexpr uint8_t kUserCanceled = 90;
+  if (piece.bytes[1] == kUserCanceled) return AlertMeaning::kNothing;
   const bool closes = piece.bytes[1] == static_cast<uint8_t>(Alert::kCloseNotify);
   return closes ? AlertMeaning::kCloseNotify : AlertMeaning::kOther;
 }

@@ -110,7 +110,7 @@ TEST_CASE("the demo: a page, and a proxied API whose origin is weir") {
   REQUIRE(api != nullptr);
   REQUIRE(api->kind == route::ActionKind::kProxy);
   const route::UpstreamSpec& demo = snapshot->upstream(api->upstream);
-  CHECK(demo.servers.at(0).address == result.config.listeners[1].address);
+  CHECK(demo.servers.at(0).address == result.config.listeners[2].address);
   // Through the proxy the host changes, and with it the route: no loop.
   request.host = demo.host_header;
   const route::Route* origin = route::match(*snapshot, request);

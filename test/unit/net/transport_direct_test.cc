@@ -213,7 +213,7 @@ TEST_CASE("unread without enough buffers queues nothing") {
   Transport& transport = *subject.transport;
   bool quiet = false;
   REQUIRE(engine.run(quiesce(transport, quiet)));
-  CHECK_FALSE(transport.unread(pattern(100'000)));
+  CHECK_FALSE(transport.unread(pattern(200'000)));
   CHECK_FALSE(transport.has_data());
   CHECK(engine->buffers().in_use() == 0);
   CHECK(transport.unread(pattern(5000)));

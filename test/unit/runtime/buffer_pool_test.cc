@@ -219,6 +219,51 @@ TEST_CASE("few are offered at first, widen() offers more of what is free") {
   CHECK(free_now() == 1024 - 512);  // never more than the ring holds
 }
 
+TEST_CASE("the kernel is never offered more than half of them") {
+  Engine engine({.buffers = 16, .ring_entries = 16});
+  BufferPool& pool = engine->buffers();
+  for (int i = 0; i < 10; ++i) pool.widen();
+  const std::vector<uint16_t> taken = take_all(pool);
+  CHECK(taken.size() == 8);
+  for (const uint16_t id : taken) pool.release(id);
+}
+
+TEST_CASE("who waits to allocate a buffer gets the next one, before it is offered") {
+  Engine engine({.buffers = 16, .ring_entries = 16});
+  BufferPool& pool = engine->buffers();
+  std::vector<uint16_t> taken = take_all(pool);
+  std::vector<int> order;
+  struct Taker : Waiter {
+    Taker(std::vector<int>& log, int number, BufferPool& from) noexcept
+        : Waiter(log, number), pool(from) {
+      on_buffer = [](BufferWaiter& waiter) noexcept {
+        auto& self = static_cast<Taker&>(waiter);
+        self.log.push_back(self.name);
+        self.buffer = self.pool.allocate();
+        return true;
+      };
+    }
+    BufferPool& pool;
+    std::optional<uint16_t> buffer;
+  };
+  Waiter receiver(order, 1);
+  Taker taker(order, 2, pool);
+  Taker next(order, 3, pool);
+  pool.wait_for_buffer(receiver);
+  pool.wait_to_allocate(taker);
+  pool.wait_to_allocate(next);
+  pool.release(taken.back());
+  taken.pop_back();
+  CHECK(order.front() == 2);
+  REQUIRE(taker.buffer);
+  CHECK_FALSE(next.buffer);
+  pool.release(*taker.buffer);  // another one waits: it is woken, once
+  REQUIRE(next.buffer);
+  pool.release(*next.buffer);
+  for (const uint16_t id : taken) pool.release(id);
+  CHECK(pool.in_use() == 0);
+}
+
 TEST_CASE("a burst larger than what is offered meets ENOBUFS, not loss") {
   Engine engine({.buffers = 512, .ring_entries = 512});
   BufferPool& pool = engine->buffers();

@@ -79,7 +79,7 @@ struct ClientContext {
 class Engine {
  public:
   // Ciphertext of this much plaintext is made, or as much ciphertext received, at once.
-  static constexpr size_t kBlockPlaintext = 64 * 1024;
+  static constexpr size_t kBlockPlaintext = 144 * 1024;
   static constexpr size_t kBlockBytes = Session::ciphertext_bound(kBlockPlaintext);
 
   Engine();

@@ -104,7 +104,8 @@ ReceiveFault receive_fault(int os) noexcept;
 void clear_socket_error(int fd) noexcept;
 
 // What an alert record says; it holds exactly one alert (two bytes) or is malformed.
-enum class AlertMeaning : uint8_t { kCloseNotify, kOther };
+// kNothing: user_canceled, which close_notify follows (RFC 8446 6.1).
+enum class AlertMeaning : uint8_t { kCloseNotify, kNothing, kOther };
 base::Result<AlertMeaning> parse_alert(const ReceivedPiece& piece) noexcept;
 
 // Follows the handshake messages that may come after the hand-over: KeyUpdate from either side, and
