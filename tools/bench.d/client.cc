@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -19,18 +18,16 @@ namespace {
 constexpr uint32_t kSourceAddresses = 64;
 // A proxy that fails every request must not become a loop of reconnects.
 constexpr uint64_t kErrorsBeforeGivingUp = 1000;
-constexpr uint64_t kCompareAlwaysBytes = 1024;
-
-std::array<char, kBodyBytesMax + kHeadBytesMax> receive_buffer;
 
 }  // namespace
 
 Clients::Clients(Poller& poller, const ClientPlan& plan)
     : poller_(poller),
       plan_(plan),
+      receive_buffer_(kReceiveBytes),
       request_(make_request(plan.body_bytes, plan.connection_per_request)) {
+  if (plan.tls) tls_ = std::make_unique<TlsSettings>();
   target_.sin_family = AF_INET;
-  target_.sin_port = htons(plan.target_port);
   target_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   (void)body_pattern();  // built before the clock runs
 }
@@ -43,7 +40,9 @@ Clients::~Clients() {
 
 void Clients::open(size_t count, uint64_t requests) noexcept {
   for (size_t i = 0; i < count; ++i) {
+    const bool second = plan_.second_port != 0 && connections_.size() % 2 != 0;
     auto& c = connections_.emplace_back();
+    c.port = htons(second ? plan_.second_port : plan_.target_port);
     c.requests_left = requests;
     ++busy_;
     connect(c);
@@ -70,6 +69,7 @@ void Clients::connect(Connection& c) noexcept {
     fail("IP_BIND_ADDRESS_NO_PORT");
   }
   if (bind(c.fd, reinterpret_cast<sockaddr*>(&source), sizeof source) != 0) fail("bind source");
+  target_.sin_port = c.port;
   c.started_ns = now_ns();
   c.sent = 0;
   c.state = State::kConnecting;
@@ -80,7 +80,8 @@ void Clients::connect(Connection& c) noexcept {
   }
   // On loopback the handshake is over by now although connect() says "in progress", so the request
   // goes out at once; only if it does not is EPOLLOUT needed.
-  const bool sent = send_request(c);
+  if (plan_.tls) begin_handshake(c);
+  const bool sent = plan_.tls ? send_tls(c) : send_request(c);
   if (c.state == State::kClosed) return;
   poller_.add(c, sent ? EPOLLIN | EPOLLRDHUP : EPOLLIN | EPOLLOUT | EPOLLRDHUP);
 }
@@ -89,6 +90,10 @@ void Clients::start_request(Connection& c) noexcept {
   c.started_ns = now_ns();
   c.sent = 0;
   c.state = State::kHead;
+  if (plan_.tls) {
+    send_tls_request(c);
+    return;
+  }
   // A request is far smaller than a socket buffer that was empty a moment ago.
   if (!send_request(c) && c.state != State::kClosed) drop(c, errors_.closed);
 }
@@ -114,9 +119,10 @@ bool Clients::send_request(Connection& c) noexcept {
 void Clients::on_event(Endpoint& endpoint, uint32_t events) noexcept {
   auto& c = static_cast<Connection&>(endpoint);
   if (c.state == State::kClosed) return;
-  if (c.state == State::kConnecting && !send_request(c)) return;
+  if (c.state == State::kConnecting && !(plan_.tls ? send_tls(c) : send_request(c))) return;
   if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
-    receive(c, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+    const bool ended = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    plan_.tls ? receive_tls(c, ended) : receive(c, ended);
   }
 }
 
@@ -127,10 +133,10 @@ void Clients::receive(Connection& c, bool ended) noexcept {
     // Of a body, no more than what is missing is asked for, so that surplus bytes stay visible.
     // TCP drops the bytes uncopied with MSG_TRUNC: the client is then as light as it can be.
     const size_t room = in_body   ? plan_.body_bytes - c.body_seen
-                        : compare ? receive_buffer.size()
+                        : compare ? receive_buffer_.size()
                                   : kHeadBytesMax;
     const int flags = in_body && !compare ? MSG_TRUNC : 0;
-    const ssize_t count = recv(c.fd, receive_buffer.data(), room, flags);
+    const ssize_t count = recv(c.fd, receive_buffer_.data(), room, flags);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) return;
     if (count <= 0) {
@@ -138,7 +144,7 @@ void Clients::receive(Connection& c, bool ended) noexcept {
       return;
     }
     const auto size = static_cast<size_t>(count);
-    const std::string_view bytes(receive_buffer.data(), size);
+    const std::string_view bytes(receive_buffer_.data(), size);
     if (in_window_) window_bytes_ += size;
     if (c.state == State::kIdle) {
       drop(c, errors_.length);  // bytes that nobody asked for
@@ -174,6 +180,7 @@ bool Clients::take_head(Connection& c, std::string_view bytes) noexcept {
     return false;
   }
   c.state = State::kBody;
+  c.response_bytes = head.bytes + plan_.body_bytes;
   return take_body(c, body, true);
 }
 
@@ -196,7 +203,17 @@ void Clients::complete(Connection& c) noexcept {
     ++proven_;
   }
   if (c.requests_left != kUnlimited) --c.requests_left;
-  if (plan_.connection_per_request) hang_up(c);
+  if (plan_.connection_per_request) {
+    if (plan_.tls) {
+      c.state = State::kEnding;
+      return;
+    }
+    hang_up(c);
+  }
+  go_on(c);
+}
+
+void Clients::go_on(Connection& c) noexcept {
   if (c.requests_left == 0) {
     if (c.state != State::kClosed) c.state = State::kIdle;
     --busy_;
@@ -230,11 +247,14 @@ void Clients::hang_up(Connection& c) noexcept {
   close(c.fd);
   c.fd = -1;
   c.state = State::kClosed;
+  c.skimming = false;
+  c.tls.reset();
 }
 
 void Clients::begin_window() noexcept {
   in_window_ = true;
   window_bytes_ = 0;
+  tls_counts_ = {};
 }
 
 size_t Clients::stalled(uint64_t age_ns) const noexcept {

@@ -28,14 +28,19 @@ constexpr uint64_t kStalledNs = kNsPerSecond;
 constexpr size_t kOpeningAtOnce = 64;
 constexpr size_t kAskedAgain = 256;
 constexpr uint64_t kSettleNs = kNsPerSecond;
+constexpr int kSleepMs = 20;
 
 class Bench {
  public:
   explicit Bench(const Options& options)
       : options_(options),
         origin_(poller_, options.origin_port),
-        clients_(poller_,
-                 {options.target_port, options.body_bytes, options.connection_per_request}) {}
+        clients_(poller_, {.target_port = options.target_port,
+                           .second_port = options.second_port,
+                           .body_bytes = options.body_bytes,
+                           .connection_per_request = options.connection_per_request,
+                           .tls = options.tls,
+                           .resume = options.resume}) {}
 
   int run();
   int idle();
@@ -55,7 +60,7 @@ class Bench {
   }
   void turn_for(uint64_t duration_ns) noexcept {
     const uint64_t end = now_ns() + duration_ns;
-    while (now_ns() < end) turn(0);
+    while (now_ns() < end) turn(options_.sleep ? kSleepMs : 0);
   }
   bool open_in_steps(size_t count, uint64_t requests) noexcept;
   void print_errors(uint64_t stalled) const;
@@ -87,12 +92,13 @@ void Bench::turn(int timeout_ms) noexcept {
 
 void Bench::print_errors(uint64_t stalled) const {
   const ClientErrors& e = clients_.errors();
-  std::printf("\"errors\": %" PRIu64 ", \"error_kinds\": {\"connect\": %" PRIu64
-              ", \"closed\": %" PRIu64 ", \"malformed\": %" PRIu64 ", \"status\": %" PRIu64
-              ", \"length\": %" PRIu64 ", \"content\": %" PRIu64 ", \"stalled\": %" PRIu64
-              ", \"bad_at_origin\": %" PRIu64 "}",
-              e.total() + stalled + origin_.bad_requests(), e.connect, e.closed, e.malformed,
-              e.status, e.length, e.content, stalled, origin_.bad_requests());
+  std::printf(
+      "\"errors\": %" PRIu64 ", \"error_kinds\": {\"connect\": %" PRIu64 ", \"closed\": %" PRIu64
+      ", \"malformed\": %" PRIu64 ", \"status\": %" PRIu64 ", \"length\": %" PRIu64
+      ", \"content\": %" PRIu64 ", \"stalled\": %" PRIu64 ", \"handshake\": %" PRIu64
+      ", \"resumption\": %" PRIu64 ", \"bad_at_origin\": %" PRIu64 "}",
+      e.total() + stalled + origin_.bad_requests(), e.connect, e.closed, e.malformed, e.status,
+      e.length, e.content, stalled, e.handshake, e.resumption, origin_.bad_requests());
 }
 
 int Bench::run() {
@@ -135,6 +141,10 @@ int Bench::run() {
               static_cast<double>(latency.quantile(0.99)) / 1e3,
               static_cast<double>(latency.quantile(0.999)) / 1e3, origin_.accepted() - accepted,
               empty);
+  const TlsCounts& tls = clients_.tls_counts();
+  std::printf("\"handshakes\": %" PRIu64 ", \"resumed\": %" PRIu64 ", \"clean_ends\": %" PRIu64
+              ", ",
+              tls.handshakes, tls.resumed, tls.clean_ends);
   print_errors(clients_.stalled(kStalledNs) + (options_.connections - clients_.proven()));
   std::puts("}");
   return 0;
@@ -191,7 +201,7 @@ int Bench::serve() {
   std::puts("START");
   std::fflush(stdout);
   const uint64_t end = now_ns() + static_cast<uint64_t>(options_.seconds * 1e9);
-  while (now_ns() < end) turn(options_.sleep ? 20 : 0);
+  while (now_ns() < end) turn(options_.sleep ? kSleepMs : 0);
   std::printf("{\"requests\": %" PRIu64 ", \"bad_at_origin\": %" PRIu64 "}\n", origin_.requests(),
               origin_.bad_requests());
   return 0;

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
+import kernel_records
 import report
+import scaling
 import selftest
 from measure import Bench
-from peers import Contender, find_peers, raise_file_limit, version_of
+from peers import Contender, find_peers, make_certificate, raise_file_limit, version_of
 from scenarios import COMMANDS, IDLE_CONNECTIONS, selected
 from system import BenchError, Network, describe_machine, find_program
 
@@ -18,13 +21,16 @@ SOURCES = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(SOURCES))
 LOADGEN_SOURCES = [
     "client.cc",
+    "client_tls.cc",
     "loadgen.cc",
     "options.cc",
     "origin.cc",
     "poller.cc",
     "process_usage.cc",
+    "tls_stream.cc",
     "wire.cc",
 ]
+WEIR_ALONE = ("scaling", "ktls", "ktls-guest")
 LOAD_FIELDS = ("p50_us", "p99_us", "rps", "busy", "empty_turns")
 
 
@@ -33,7 +39,13 @@ def parse_arguments():
         prog="tools/bench",
         description="Benchmarks weir beside nginx and HAProxy: CPU time per request on one core.",
     )
-    parser.add_argument("command", choices=[*COMMANDS, "selftest"], help="what to measure")
+    commands = [*COMMANDS, "scaling", "ktls", "selftest"]
+    parser.add_argument(
+        "command",
+        choices=[*commands, "ktls-guest"],
+        metavar="COMMAND",
+        help="what to measure: " + ", ".join(commands),
+    )
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default 7)")
     parser.add_argument("--seconds", type=float, default=1.5, help="of each run (default 1.5)")
     parser.add_argument("--warm", type=float, default=0.4, help="warm-up before it (default 0.4)")
@@ -44,6 +56,9 @@ def parse_arguments():
     parser.add_argument("--no-weir", action="store_true", help="only the peers, no ratios")
     parser.add_argument("--no-syscalls", action="store_true", help="skip counting system calls")
     parser.add_argument("--wrk", action="store_true", help="also check with wrk")
+    parser.add_argument(
+        "--kernel", default="bookworm-backports", help="ktls: of the virtual machine, see vmrun -h"
+    )
     parser.add_argument("--cpus", default="", metavar="A,B", help="of the proxy, of the loadgen")
     parser.add_argument("--loadgen", metavar="PATH", help="instead of building it")
     options = parser.parse_args()
@@ -53,6 +68,8 @@ def parse_arguments():
         parser.error("--seconds must be from 0.1 to 60, --warm from 0 to 60")
     if not 0 <= options.conns <= 100_000:
         parser.error("--conns must be from 1 to 100000")
+    if options.command in WEIR_ALONE and options.no_weir:
+        parser.error(f"{options.command} measures nothing but weir")
     options.peers = [name for name in options.peers.split(",") if name]
     if not set(options.peers) <= {"nginx", "haproxy"}:
         parser.error("--peers: nginx and haproxy are the known ones")
@@ -88,7 +105,7 @@ def build_loadgen():
         # Linked under another name first: two benchmarks at once must not meet half a file.
         fresh = f"{target}.{os.getpid()}"
         done = subprocess.run(
-            [compiler, *flags, *sources, "-o", fresh],
+            [compiler, *flags, *sources, "-o", fresh, "-lssl", "-lcrypto"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=False,
@@ -100,10 +117,20 @@ def build_loadgen():
     raise BenchError(f"the load generator cannot be built: {failure}")
 
 
+def certificate():
+    """The same for all contenders and, as long as it is young, for all runs."""
+    path = os.path.join(ROOT, "build-bench", "certificate.pem")
+    if not os.path.exists(path) or time.time() - os.path.getmtime(path) > 5 * 86400:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_certificate(path)
+    return path
+
+
 class Session:
     def __init__(self, options):
         self.options = options
-        self.cpus = choose_cpus(options.cpus)
+        # The virtual machine that counts instructions has one CPU.
+        self.cpus = [0, 0] if options.command == "ktls-guest" else choose_cpus(options.cpus)
         self.weir = None
         if not options.no_weir:
             self.weir = os.path.abspath(options.weir)
@@ -111,12 +138,15 @@ class Session:
                 raise BenchError(
                     f"{options.weir} is not there: build it with tools/build, or say --no-weir"
                 )
-        self.peers, missing = find_peers(options.peers)
+        peers = [] if options.command in WEIR_ALONE else options.peers
+        self.peers, missing = find_peers(peers)
         for message in missing:
             print(message)
         self.network = Network()
-        loadgen = options.loadgen or build_loadgen()
-        self.bench = Bench(loadgen, self.network, self.cpus, options.seconds, options.warm)
+        self.loadgen = options.loadgen or build_loadgen()
+        self.bench = Bench(
+            self.loadgen, self.network, self.cpus, options.seconds, options.warm, certificate()
+        )
         self.problems = []
         self.result = {"scenarios": {}, "machine": describe_machine(self.cpus), "versions": {}}
         for peer, program in {"weir": self.weir, **self.peers}.items():
@@ -125,16 +155,16 @@ class Session:
 
     def rounds(self, contenders, run):
         """label -> one result per round; A B C, then C B A, so that a drift hits all alike."""
-        runs = {c.label: [] for c in contenders}
+        runs = {str(c): [] for c in contenders}
         for number in range(self.options.rounds):
             for contender in contenders if number % 2 == 0 else reversed(contenders):
-                self.progress(f"round {number + 1} of {self.options.rounds}: {contender.label}")
+                self.progress(f"round {number + 1} of {self.options.rounds}: {contender}")
                 try:
-                    runs[contender.label].append(run(contender))
+                    runs[str(contender)].append(run(contender))
                 except BenchError as error:
                     self.progress("")
                     print(error, file=sys.stderr, flush=True)
-                    runs[contender.label].append(None)
+                    runs[str(contender)].append(None)
         self.progress("")
         return runs
 
@@ -206,6 +236,17 @@ class Session:
         return summary
 
     def run(self):
+        if self.options.command == "ktls-guest":
+            self.progress = lambda text: None  # its terminal is a serial line
+            kernel_records.run_in_guest(self)
+            return
+        if self.options.command == "ktls":
+            self.keep("ktls", kernel_records.run(self, self.loadgen))
+            return
+        if self.options.command == "scaling":
+            for name, summary in scaling.run(self).items():
+                self.keep(name, summary)
+            return
         for scenario in selected(self.options.command, self.options.conns):
             self.keep(scenario.name, self.run_load(scenario))
         if "idle" in COMMANDS[self.options.command]:
@@ -235,7 +276,7 @@ def main():
     try:
         raise_file_limit()
         if options.command == "selftest":
-            return selftest.run(options.loadgen or build_loadgen())
+            return selftest.run(options.loadgen or build_loadgen(), certificate())
         session = Session(options)
         print("; ".join(session.result["versions"].values()), flush=True)
         session.run()

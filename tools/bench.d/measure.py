@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 
+from peers import Place
 from system import BenchError, Child, cpu_seconds, find_program, wait_for_port
 
 # Bodies are short-lived and logs are written at full speed: neither may touch a disk.
@@ -21,9 +22,10 @@ WRK_SECONDS = 2
 class Bench:
     """What all runs share: where loadgen is, which CPUs, how long."""
 
-    def __init__(self, loadgen, network, cpus, seconds, warm):
+    def __init__(self, loadgen, network, cpus, seconds, warm, pem):
         self.loadgen = loadgen
         self.network = network
+        self.pem = pem
         self.proxy_cpu, self.load_cpu = cpus
         self.seconds = seconds
         self.warm = warm
@@ -31,11 +33,17 @@ class Bench:
     @contextlib.contextmanager
     def proxy(self, contender):
         """The running proxy: (child, pids, port, origin port, directory)."""
+        port, origin_port = self.network.renew()
+        cpus = (self.proxy_cpu, self.load_cpu)[: contender.threads]
+        with self._start(contender, port, origin_port, cpus) as running:
+            yield running
+
+    @contextlib.contextmanager
+    def _start(self, contender, port, origin_port, cpus):
         directory = tempfile.mkdtemp(prefix="weir-bench-", dir=RUN_ROOT)
         try:
-            port, origin_port = self.network.renew()
-            command = contender.prepare(directory, port, origin_port, self.proxy_cpu)
-            with Child(command, self.proxy_cpu, os.path.join(directory, "output")) as child:
+            command = contender.prepare(Place(directory, port, origin_port, cpus, self.pem))
+            with Child(command, cpus, os.path.join(directory, "output")) as child:
                 try:
                     wait_for_port(child, port)
                 except BenchError as error:
@@ -44,6 +52,20 @@ class Bench:
                 yield child, child.tree(), port, origin_port, directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def load_two(self, contender, scenario):
+        """The load on two processes, one on each CPU, that share nothing."""
+        port, origin_port = self.network.renew()
+        second = port + 500
+        with (
+            self._start(contender, port, origin_port, (self.proxy_cpu,)) as first,
+            self._start(contender, second, origin_port, (self.load_cpu,)) as other,
+        ):
+            child, pids, _, _, directory = first
+            running = (child, pids + other[1], port, origin_port, directory)
+            arguments = [*scenario.loadgen_arguments(), "--second-port", str(second)]
+            result = self._run_loadgen("run", contender, running, self.seconds, arguments)
+        return self._per_request(contender, result)
 
     def _loadgen(self, mode, pids, port, origin_port, seconds, arguments):
         command = [self.loadgen, mode, "--cpu", str(self.load_cpu)]
@@ -69,23 +91,28 @@ class Bench:
         child, pids, port, origin_port, directory = running
         command = self._loadgen(mode, pids, port, origin_port, seconds, arguments)
         log = os.path.join(directory, "loadgen-output")
-        with Child(command, self.load_cpu, log, stdout=subprocess.PIPE) as load:
+        with Child(command, [self.load_cpu], log, stdout=subprocess.PIPE) as load:
             result = self._finish_loadgen(load, contender, seconds + self.warm + 90)
         if child.process.poll() is not None:
             raise BenchError(f"{contender.label} ended during the run:\n{child.log_tail()}")
         return result
 
-    def load(self, contender, scenario):
-        """CPU time, latency and errors under load."""
+    def load(self, contender, scenario, more_arguments=(), counters=dict):
+        """CPU time, latency and errors under load, and by how much what counters() returns grew."""
         with self.proxy(contender) as running:
-            result = self._run_loadgen(
-                "run", contender, running, self.seconds, scenario.loadgen_arguments()
-            )
+            before = counters()
+            arguments = [*scenario.loadgen_arguments(), *more_arguments]
+            result = self._run_loadgen("run", contender, running, self.seconds, arguments)
+            result["counters"] = {name: n - before[name] for name, n in counters().items()}
             running[0].stop()  # flushes the access log
             if contender.access_log:
                 # Lines that a proxy drops under load cost it nothing: count what was written.
                 lines = _count_lines(os.path.join(running[4], "access.log*"))
                 result["logged_share"] = lines / max(1, result["requests_in_all"])
+        return self._per_request(contender, result)
+
+    @staticmethod
+    def _per_request(contender, result):
         requests = result["requests"]
         if requests == 0:
             raise BenchError(f"{contender.label} answered no request: {result['error_kinds']}")
@@ -103,12 +130,12 @@ class Bench:
         ) / max(1, result["connections"])
         return result
 
-    def syscalls(self, contender, scenario, seconds=1.0):
+    def syscalls(self, contender, scenario, seconds=1.0, event="raw_syscalls:sys_enter"):
         """System calls per request in a run of its own (counting disturbs the CPU time), over the
         whole run: opening the connections and the warm-up are in both counts. None when there is
-        nothing to count with."""
+        nothing to count with. Another `event` is counted by perf only."""
         with self.proxy(contender) as running:
-            counter = _SyscallCounter.start(running[1], running[4], self.proxy_cpu)
+            counter = _SyscallCounter.start(running[1], running[4], self.proxy_cpu, event)
             if counter is None:
                 return None
             with counter.child:
@@ -129,7 +156,7 @@ class Bench:
             _, pids, port, origin_port, directory = running
             log = os.path.join(directory, "loadgen-output")
             origin = self._loadgen("origin", [], port, origin_port, 4 * WRK_SECONDS, ["--sleep"])
-            with Child(origin, self.load_cpu, log):
+            with Child(origin, [self.load_cpu], log):
                 time.sleep(0.2)
                 self._wrk_once(scenario, port, 1, log)
                 before = cpu_seconds(pids)
@@ -141,39 +168,40 @@ class Bench:
         command = [find_program("wrk"), "-t1", f"-c{scenario.connections}", f"-d{seconds}"]
         if scenario.connection_per_request:
             command += ["-H", "Connection: close"]
-        command += [f"http://127.0.0.1:{port}/{scenario.body_bytes}", "-H", "Host: bench.example"]
-        with Child(command, self.load_cpu, log, stdout=subprocess.PIPE) as child:
+        url = f"{'https' if scenario.tls else 'http'}://127.0.0.1:{port}/{scenario.body_bytes}"
+        command += [url, "-H", "Host: bench.example"]
+        with Child(command, [self.load_cpu], log, stdout=subprocess.PIPE) as child:
             return child.process.communicate(timeout=seconds + 30)[0].decode("utf-8", "replace")
 
 
 class _SyscallCounter:
-    def __init__(self, tool, child, path):
-        self.tool, self.child, self.path = tool, child, path
+    def __init__(self, tool, child, path, event):
+        self.tool, self.child, self.path, self.event = tool, child, path, event
 
     @classmethod
-    def start(cls, pids, directory, cpu):
+    def start(cls, pids, directory, cpu, event):
         path = os.path.join(directory, "syscalls")
         log = os.path.join(directory, "counter-output")
         # perf only counts, in the kernel; strace stops the proxy twice for each call and so
         # changes how it batches: hence only the second choice. Both sit on the proxy's CPU, since
         # on the other one loadgen never makes room.
         perf, strace = find_program("perf"), find_program("strace")
-        if perf and _perf_counts(perf):
-            command = [perf, "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-o", path]
+        if perf and _perf_counts(perf, event):
+            command = [perf, "stat", "-x", ",", "-e", event, "-o", path]
             command += ["-p", ",".join(map(str, pids))]
-            return cls("perf", Child(command, cpu, log), path)
-        if strace:
+            return cls("perf", Child(command, [cpu], log), path, event)
+        if strace and event.startswith("raw_syscalls:"):
             command = [strace, "-f", "-c", "-o", path]
             for pid in pids:
                 command += ["-p", str(pid)]
-            return cls("strace", Child(command, cpu, log), path)
+            return cls("strace", Child(command, [cpu], log), path, event)
         return None
 
     def read(self):
         with open(self.path, encoding="utf-8") as file:
             text = file.read()
         if self.tool == "perf":
-            match = re.search(r"^(\d+),[^\n]*raw_syscalls:sys_enter", text, re.MULTILINE)
+            match = re.search(rf"^(\d+),[^\n]*{self.event}", text, re.MULTILINE)
         else:
             # The total line: % time, seconds, usecs/call (not always), calls, errors (if any).
             total = r"^\s*100\.00\s+[\d.]+\s+(?:\d+\s+)?(\d+)\s+.*total"
@@ -181,8 +209,8 @@ class _SyscallCounter:
         return int(match[1]) if match else None
 
 
-def _perf_counts(perf):
-    probe = [perf, "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "true"]
+def _perf_counts(perf, event):
+    probe = [perf, "stat", "-x", ",", "-e", event, "true"]
     done = subprocess.run(
         probe,
         stdin=subprocess.DEVNULL,

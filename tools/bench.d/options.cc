@@ -19,12 +19,15 @@ const char* const kUsage =
     "\n"
     "  --origin-port PORT    where the origin listens (127.0.0.1)\n"
     "  --target-port PORT    where the proxy listens; the origin's own port measures no proxy\n"
+    "  --second-port PORT    another proxy, for every other connection\n"
     "  --connections N       default 64 (idle: 10000)\n"
     "  --size BYTES          of the response body: 128, 1024, 65536 or 1048576\n"
     "  --seconds S           measured window (default 1.5)\n"
     "  --warm S              before it (default 0.3)\n"
     "  --connection-per-request\n"
-    "  --sleep               the origin may sleep (origin mode; for tools such as wrk)\n"
+    "  --tls                 the clients speak TLS 1.3 (AES-128-GCM, X25519), http/1.1\n"
+    "  --resume              with both of these: resume by the ticket of the last connection\n"
+    "  --sleep               it may sleep (origin, for tools such as wrk; run, on one CPU)\n"
     "  --cpu N               pin to this CPU\n"
     "  --pids PID,PID...     processes of the proxy: their CPU time and memory are read\n";
 
@@ -64,6 +67,7 @@ bool parse_value(std::string_view name, const char* text, Options& options, bool
   known = true;
   if (name == "--origin-port") return parse_port(text, options.origin_port);
   if (name == "--target-port") return parse_port(text, options.target_port);
+  if (name == "--second-port") return parse_port(text, options.second_port);
   if (name == "--seconds") return parse_seconds(text, options.seconds);
   if (name == "--warm") return parse_seconds(text, options.warm_seconds);
   if (name == "--pids") return parse_pids(text, options.pids);
@@ -112,6 +116,14 @@ bool parse_options(int argc, char** argv, Options& options, std::string& error) 
       options.connection_per_request = true;
       continue;
     }
+    if (name == "--tls") {
+      options.tls = true;
+      continue;
+    }
+    if (name == "--resume") {
+      options.resume = true;
+      continue;
+    }
     if (name == "--sleep") {
       options.sleep = true;
       continue;
@@ -130,7 +142,10 @@ bool parse_options(int argc, char** argv, Options& options, std::string& error) 
   if (options.mode == Mode::kIdle && options.connection_per_request) {
     error = "idle connections are kept alive: --connection-per-request makes no sense";
   }
-  if (options.sleep && options.mode != Mode::kOrigin) error = "--sleep is for the mode origin";
+  if (options.sleep && options.mode == Mode::kIdle) error = "--sleep is not for the mode idle";
+  if (options.resume && !(options.tls && options.connection_per_request)) {
+    error = "--resume needs --tls and --connection-per-request";
+  }
   return error.empty();
 }
 

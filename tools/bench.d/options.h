@@ -16,13 +16,16 @@ struct Options {
   Mode mode = Mode::kRun;
   uint16_t origin_port = 0;
   uint16_t target_port = 0;  // the proxy
+  uint16_t second_port = 0;  // of another proxy, for every other connection; 0: none
   size_t connections = 64;
   uint64_t body_bytes = 128;
   double seconds = 1.5;
   double warm_seconds = 0.3;
   bool connection_per_request = false;
-  bool sleep = false;  // origin mode only: may sleep in epoll_wait
-  int cpu = -1;        // pinned to it unless negative
+  bool tls = false;     // the clients speak it
+  bool resume = false;  // ... and resume their sessions
+  bool sleep = false;   // modes run and origin: may sleep in epoll_wait
+  int cpu = -1;         // pinned to it unless negative
   std::vector<pid_t> pids;
 };
 

@@ -6,13 +6,13 @@ import pwd
 import re
 import resource
 
-from system import find_program, output_of, read_text
+from system import BenchError, find_program, output_of, read_text
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# What the body scenarios may ask for. nginx's default buffers are 2.6 to 3 times slower than the
-# best of these: comparing with them would flatter weir.
-NGINX_BUFFERS = {
+# What the scenarios may ask for. nginx's default buffers are 2.6 to 3 times slower than the best of
+# these: comparing with them would flatter weir.
+NGINX_VARIANTS = {
     "": [],
     "direct 256k": [
         "proxy_buffering off;",
@@ -26,8 +26,33 @@ NGINX_BUFFERS = {
         "proxy_busy_buffers_size 512k;",
     ],
 }
-# HAProxy: (tune.bufsize, splice-response).
-HAPROXY_TUNING = {"": (None, False), "splice": (None, True), "bufsize 64k": (65536, False)}
+# Four records for each call of SSL_write(); with 256 KiB it is slower again.
+NGINX_VARIANTS["direct 256k, ssl 64k"] = [
+    *NGINX_VARIANTS["direct 256k"],
+    "ssl_buffer_size 64k;",
+]
+# OpenSSL gives two tickets with each full handshake; nginx can be told to make do with one.
+NGINX_VARIANTS["one ticket"] = ["ssl_conf_command NumTickets 1;"]
+# HAProxy: (lines of its global section, splice-response). Its session cache is written with every
+# handshake although the sessions are in the tickets.
+HAPROXY_VARIANTS = {
+    "": ([], False),
+    "splice": ([], True),
+    "bufsize 32k": (["tune.bufsize 32768"], False),
+    "bufsize 64k": (["tune.bufsize 65536"], False),
+    "no cache": (["tune.ssl.cachesize 0"], False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run takes place."""
+
+    directory: str
+    port: int
+    origin_port: int
+    cpus: tuple  # of the proxy: as many as it has threads
+    pem: str = ""  # certificate and key, where TLS is spoken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,47 +61,80 @@ class Contender:
     program: str
     variant: str = ""
     access_log: bool = False  # weir's is always on
+    tls: bool = False
+    kernel_records: bool = False  # weir: kernel TLS
+    threads: int = 1  # weir only
 
     @property
     def label(self):
         parts = [self.peer, self.variant]
+        if self.threads > 1:
+            parts.append(f"{self.threads} threads")
+        if self.kernel_records:
+            parts.append("kernel records")
         if self.access_log and self.peer != "weir":
             parts.append("with access log")
         return " ".join(part for part in parts if part)
 
-    def prepare(self, directory, port, origin_port, cpu):
+    def __str__(self):
+        return self.label
+
+    def prepare(self, place):
         """Writes the config into the run's directory; returns the command."""
-        log = os.path.join(directory, "access.log")
         values = {
-            "DIR": directory,
-            "PORT": port,
-            "ORIGIN_PORT": origin_port,
-            "CPU": cpu,
+            "DIR": place.directory,
+            "PORT": place.port,
+            "ORIGIN_PORT": place.origin_port,
+            "PEM": place.pem,
             "FILES": file_limit(),
         }
-        if self.peer == "weir":
-            values |= {"ACCESS_LOG": log, "MAXCONN": file_limit() // 2 + 2000}
-            config = _write_config("weir.toml", directory, values)
-            return [self.program, "run", "-c", config]
-        if self.peer == "nginx":
-            user = pwd.getpwuid(os.getuid()).pw_name
-            values |= {
-                "ACCESS_LOG": f"{log} combined buffer=64k" if self.access_log else "off",
-                "USER": f"user {user};" if os.getuid() == 0 else "",
-                "BUFFERS": "\n  ".join(NGINX_BUFFERS[self.variant]),
-            }
-            config = _write_config("nginx.conf", directory, values)
-            error_log = os.path.join(directory, "nginx-error.log")
-            return [self.program, "-p", directory, "-e", error_log, "-c", config]
-        bufsize, splice = HAPROXY_TUNING[self.variant]
+        make = {"weir": self._weir, "nginx": self._nginx, "haproxy": self._haproxy}[self.peer]
+        return make(place, values)
+
+    def _weir(self, place, values):
+        values |= {
+            "THREADS": self.threads,
+            "CPUS": ", ".join(map(str, place.cpus)),
+            "ACCESS_LOG": os.path.join(place.directory, "access.log"),
+            "MAXCONN": file_limit() // 2 + 2000,
+            "TLS": str(self.tls).lower(),
+            "KTLS": str(self.kernel_records).lower(),
+            # With kernel records, a connection without them would be a wrong figure.
+            "FALLBACK": str(not self.kernel_records).lower(),
+        }
+        text = _without_comments(read_text(os.path.join(HERE, "weir.toml")))
+        if self.tls:
+            text += _without_comments(read_text(os.path.join(HERE, "weir-tls.toml")))
+        return [self.program, "run", "-c", _write_config(text, place, "weir.toml", values)]
+
+    def _nginx(self, place, values):
+        user = pwd.getpwuid(os.getuid()).pw_name
+        log = os.path.join(place.directory, "access.log")
+        tls = f"ssl_certificate {place.pem}; ssl_certificate_key {place.pem};"
+        values |= {
+            "ACCESS_LOG": f"{log} combined buffer=64k" if self.access_log else "off",
+            "USER": f"user {user};" if os.getuid() == 0 else "",
+            "VARIANT": "\n  ".join(NGINX_VARIANTS[self.variant]),
+            "SSL": "ssl" if self.tls else "",
+            "TLS": tls if self.tls else "",
+        }
+        text = _without_comments(read_text(os.path.join(HERE, "nginx.conf")))
+        config = _write_config(text, place, "nginx.conf", values)
+        error_log = os.path.join(place.directory, "nginx-error.log")
+        return [self.program, "-p", place.directory, "-e", error_log, "-c", config]
+
+    def _haproxy(self, place, values):
+        lines, splice = HAPROXY_VARIANTS[self.variant]
         # Two files for each connection under load; idle ones need only one (see haproxy.cfg).
         values |= {
             "MAXCONN": max(1024, file_limit() - 1500),
             "MAXPIPES": 256 if splice else 0,
-            "BUFSIZE": f"tune.bufsize {bufsize}" if bufsize else "",
+            "VARIANT": "\n  ".join(lines),
             "SPLICE": "option splice-response" if splice else "",
+            "TLS": f"ssl crt {place.pem} alpn http/1.1" if self.tls else "",
         }
-        return [self.program, "-db", "-f", _write_config("haproxy.cfg", directory, values)]
+        text = _without_comments(read_text(os.path.join(HERE, "haproxy.cfg")))
+        return [self.program, "-db", "-f", _write_config(text, place, "haproxy.cfg", values)]
 
 
 def file_limit():
@@ -89,10 +147,9 @@ def raise_file_limit():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _write_config(template, directory, values):
-    text = read_text(os.path.join(HERE, template))
-    body = re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), _without_comments(text))
-    path = os.path.join(directory, template)
+def _write_config(text, place, name, values):
+    body = re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), text)
+    path = os.path.join(place.directory, name)
     with open(path, "w", encoding="utf-8") as file:
         file.write(body)
     return path
@@ -101,6 +158,19 @@ def _write_config(template, directory, values):
 def _without_comments(text):
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
     return "\n".join(lines) + "\n"
+
+
+def make_certificate(path):
+    """A certificate for bench.example (ECDSA P-256, signed by itself) and its key, in one file."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "7", "-subj", "/CN=bench.example", "-addext"]
+    command += ["subjectAltName=DNS:bench.example,DNS:*.bench.example"]
+    said = output_of([*command, "-keyout", "-", "-out", "-"])
+    blocks = re.findall(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", said, re.DOTALL)
+    if sorted(blocks) != ["CERTIFICATE", "PRIVATE KEY"]:
+        raise BenchError(f"openssl (apt install openssl) made no certificate:\n{said[-400:]}")
+    with open(path, "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+        file.write(said + "\n")
 
 
 def version_of(peer, program):

@@ -124,7 +124,7 @@ class Child:
     """A process of ours: pinned, in a session of its own whose scheduler autogroup has the highest
     weight (other work on the machine then hardly gets in between), gone when we are gone."""
 
-    def __init__(self, command, cpu, log_path, stdout=None):
+    def __init__(self, command, cpus, log_path, stdout=None):
         self._tree = {}
         with open(log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -133,14 +133,14 @@ class Child:
                 stdout=log if stdout is None else stdout,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=lambda: self._prepare(cpu),
+                preexec_fn=lambda: self._prepare(cpus),
             )
         self.pid = self.process.pid
         self.log_path = log_path
 
     @staticmethod
-    def _prepare(cpu):
-        os.sched_setaffinity(0, {cpu})
+    def _prepare(cpus):
+        os.sched_setaffinity(0, set(cpus))
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         write_text("/proc/self/autogroup", "-20")
 
