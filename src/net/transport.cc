@@ -496,7 +496,7 @@ Transport::QuiesceWait Transport::enter_direct_mode() noexcept {
 }
 
 ssize_t Transport::recv_direct(void* out, size_t bytes) noexcept {
-  WEIR_CHECK(direct_ && !has_data());
+  WEIR_CHECK(direct_ && !has_data() && bytes > 0);
   // The kernel tells of a reset once; whoever asks again is told "end", as if all had come.
   if (failed()) return error_.os != 0 ? -error_.os : -EIO;
   if (tls_ && ended_) return 0;

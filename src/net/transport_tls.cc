@@ -39,7 +39,11 @@ void Transport::deliver_ciphertext(uint16_t buffer, uint32_t bytes) noexcept {
     tls_->add_ciphertext(in);
     spare = buffer;
     open_records({}, spare);
-    if (tls_->has_input() && !ended_ && !failed()) lack_buffer();
+    if (!tls_->has_input()) {
+      parked_.unlink();  // nothing waits any more
+    } else if (!ended_ && !failed()) {
+      lack_buffer();
+    }
     if (spare == BufferPool::kNone) return;
   }
   pool.release(buffer);

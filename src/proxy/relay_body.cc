@@ -206,16 +206,24 @@ Task<RelayEnd> move_raw(Relay& relay) {
 // Content is framed anew (or decoded): through a block of our own, since it waits across sends.
 Task<RelayEnd> move_framed(Relay& relay) {
   const auto block = std::make_unique_for_overwrite<char[]>(kBlockBytes);
+  size_t moved_this_turn = 0;
   while (!relay.body.complete()) {
     const size_t wanted = std::min<uint64_t>(kBlockBytes, relay.body.left());
     const ssize_t got = relay.from.recv_direct(block.get(), wanted);
     if (got == -EAGAIN) {
       const ReadEvent event = co_await relay.from.readable(read_deadline(relay));
+      moved_this_turn = 0;
       if (event != ReadEvent::kData) co_return end_of(event, relay);
       continue;
     }
     if (got <= 0) co_return end_of(got == 0 ? ReadEvent::kEnd : ReadEvent::kError, relay);
     relay.worker.counters.body_bytes_direct += static_cast<uint64_t>(got);
+    moved_this_turn += static_cast<size_t>(got);
+    if (moved_this_turn >= kDirectBytesPerTurn) {
+      // With TLS in userspace neither side may ever have to wait.
+      moved_this_turn = 0;
+      co_await relay.from.reactor().yield();
+    }
     std::string_view in(block.get(), static_cast<size_t>(got));
     while (!in.empty() && !relay.body.complete()) {
       size_t consumed = 0;

@@ -189,6 +189,8 @@ Task<> call(Rig& rig, Caller& caller) {
   const base::Result<int> fd = co_await net::connect(rig.reactor, address, kIdleMs, nullptr);
   if (fd) {
     auto transport = std::make_unique<Transport>(rig.reactor, *fd);
+    // The server holds buffers while it sends to us: we must not wait for them.
+    transport->set_direct_when_starved();
     const auto outcome = co_await net::connect_tls(*transport, rig.engine, rig.target,
                                                    rig.reactor.now_ms() + kHandshakeMs);
     if (outcome.end == HandshakeEnd::kDone) {

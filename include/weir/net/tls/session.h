@@ -164,7 +164,7 @@ class Session {
   // ---- data, after the handshake
   // Decrypts into `plaintext` as much as it has room for. Room for a whole record
   // (kRecordPlaintextMax) costs the fewest calls. `to_send` gets alerts; a KeyUpdate that has to be
-  // answered is answered by the next write().
+  // answered is answered by the next write(), or here if another comes before that.
   ReadResult read(std::string_view ciphertext, std::span<char> plaintext,
                   std::string& to_send) noexcept;
   // Encrypts the pieces, joined, as records of up to 16 KiB while `ciphertext` has room for them.
