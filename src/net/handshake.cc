@@ -64,20 +64,35 @@ Task<HandshakeEnd> exchange_flights(Hand& hand, Transport& transport, uint64_t d
   }
 }
 
-// Opens what came right behind the handshake, which the kernel cannot be given any more.
-std::string open_leftover(Hand& hand) {
-  std::string plaintext;
-  size_t used = 0;
-  while (used < hand.input.size()) {
+// Opens what is in `ciphertext`, behind the handshake: the kernel cannot be given it any more.
+void open_leftover(Hand& hand, std::string_view ciphertext, std::string& plaintext) {
+  while (!ciphertext.empty()) {
     const auto read =
-        hand.session->read(std::string_view(hand.input).substr(used),
-                           {hand.engine.block(), Engine::kBlockPlaintext}, hand.output);
+        hand.session->read(ciphertext, {hand.engine.block(), Engine::kBlockPlaintext}, hand.output);
     plaintext.append(hand.engine.block(), read.produced);
-    used += read.consumed;
+    ciphertext.remove_prefix(read.consumed);
     if (read.state != ReadState::kFull) break;
   }
-  hand.input.clear();
-  return plaintext;
+}
+
+// The same with the rest of the last record, of which a part was read with the handshake: the
+// kernel begins with a whole one. False: its time is over, or its end.
+Task<bool> open_whole_records(Hand& hand, Transport& transport, uint64_t deadline_ms,
+                              std::string& plaintext) {
+  const std::string input = std::exchange(hand.input, {});
+  open_leftover(hand, input, plaintext);
+  std::string part;
+  while (hand.session->failure().cause == tls::FailureCause::kNone && hand.session->missing() > 0) {
+    part.resize(hand.session->missing());
+    const ssize_t got = transport.recv_direct(part.data(), part.size());
+    if (got == -EAGAIN) {
+      if (co_await transport.readable(deadline_ms) != ReadEvent::kData) co_return false;
+      continue;
+    }
+    if (got <= 0) co_return false;
+    open_leftover(hand, std::string_view(part).substr(0, static_cast<size_t>(got)), plaintext);
+  }
+  co_return true;
 }
 
 // A connection that keeps its records in userspace for the sake of tickets.
@@ -104,8 +119,8 @@ bool awaits_tickets(const Hand& hand, const tls::Facts& facts, TlsTarget* target
 }
 
 // After the handshake: who does the records from now on. False: the connection has to be closed.
-bool settle(Hand& hand, Transport& transport, const std::shared_ptr<TlsTarget>& target,
-            HandshakeOutcome& outcome) {
+Task<bool> settle(Hand& hand, Transport& transport, std::shared_ptr<TlsTarget> target,
+                  uint64_t deadline_ms, HandshakeOutcome& outcome) {
   const tls::Facts facts = hand.session->facts();
   RecordLayerOrigin origin{
       .engine = hand.engine,
@@ -124,13 +139,14 @@ bool settle(Hand& hand, Transport& transport, const std::shared_ptr<TlsTarget>& 
     origin.facts.records = RecordPath::kAwaitingTickets;
     hand.context = std::make_shared<TicketWait>(target);
   } else if (tls::kKernelTlsBuilt && hand.kernel != nullptr) {
-    plaintext = open_leftover(hand);
+    const bool whole = co_await open_whole_records(hand, transport, deadline_ms, plaintext);
     if (hand.session->failure().cause != tls::FailureCause::kNone) {
       outcome.cause = hand.session->failure().cause;
       outcome.text = hand.session->failure_text();
-      return false;
+      co_return false;
     }
-    origin.facts.records = hand_over(hand, transport, keys, usable);
+    // What is missing of the last record may never come: whoever reads finds that out.
+    origin.facts.records = whole ? hand_over(hand, transport, keys, usable) : RecordPath::kLeftover;
   }
   const bool in_kernel = origin.facts.records == RecordPath::kKernel;
   if (!usable || (!in_kernel && !hand.userspace_allowed)) {
@@ -138,7 +154,7 @@ bool settle(Hand& hand, Transport& transport, const std::shared_ptr<TlsTarget>& 
     outcome.text = "kernel TLS is required, and is not to be had: ";
     outcome.text += tls::to_string(origin.facts.records);
     if (usable) hand.session->close(hand.output);
-    return false;
+    co_return false;
   }
   ++hand.counters.records[static_cast<size_t>(origin.facts.records)];
   std::unique_ptr<RecordLayer> layer;
@@ -151,7 +167,7 @@ bool settle(Hand& hand, Transport& transport, const std::shared_ptr<TlsTarget>& 
   }
   layer->add_plaintext(plaintext);
   transport.secure(std::move(layer));
-  return true;
+  co_return true;
 }
 
 Task<HandshakeOutcome> run(Hand& hand, Transport& transport, std::shared_ptr<TlsTarget> target,
@@ -161,7 +177,8 @@ Task<HandshakeOutcome> run(Hand& hand, Transport& transport, std::shared_ptr<Tls
   outcome.end = co_await exchange_flights(hand, transport, deadline_ms);
   if (outcome.end == HandshakeEnd::kDone) {
     if (describe_peer) outcome.certificate = hand.session->peer_certificate();
-    if (!settle(hand, transport, target, outcome)) outcome.end = HandshakeEnd::kFailed;
+    const bool settled = co_await settle(hand, transport, target, deadline_ms, outcome);
+    if (!settled) outcome.end = HandshakeEnd::kFailed;
     // An alert about what came behind the handshake; nobody waits for it.
     if (outcome.end == HandshakeEnd::kFailed) co_await flush(hand, transport, deadline_ms);
   } else if (outcome.end == HandshakeEnd::kFailed) {

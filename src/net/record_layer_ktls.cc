@@ -19,6 +19,7 @@ RecordLayer::AfterHandshakeRecord RecordLayer::take_handshake(
   // is as if it had ended here: what we have to say can still be said. An origin may be in the
   // middle of a body that lasts until its end, which this is not.
   if (keys_ == nullptr || !engine_.kernel.rekey(fd, Direction::kRx, *keys_)) {
+    deaf_ = true;
     return client_ ? AfterHandshakeRecord::kCut : AfterHandshakeRecord::kEnd;
   }
   rekeyed_ = true;

@@ -47,9 +47,17 @@ void Transport::dispose(std::unique_ptr<Transport> transport, Linger linger) noe
   self->read_deadline_ms_ = kNoDeadline;
   if (linger != Linger::kReset) self->say_close_notify();
   if (self->tls_) self->tls_->drop_input();
-  const bool peer_done = self->ended_ || self->failed();
-  if (linger == Linger::kYes && !peer_done && self->reactor_.disposing <= kLingeringMax) {
+  // What nobody can open stays in the socket, and closing would be a reset that eats our last
+  // words: the peer has to close first.
+  const bool deaf = self->tls_ && self->tls_->deaf();
+  const bool peer_done = (self->ended_ || self->failed()) && !deaf;
+  const bool wait = linger == Linger::kYes || (deaf && linger == Linger::kNo);
+  if (wait && !peer_done && self->reactor_.disposing <= kLingeringMax) {
     self->lingering_ = true;
+    if (deaf) {
+      self->ended_ = false;
+      self->error_ = {};
+    }
     self->direct_ = false;
     self->shutdown_write();
     self->receiving_ = true;
@@ -207,6 +215,7 @@ uint16_t Transport::backlog() const noexcept {
 }
 
 void Transport::arm_receive() noexcept {
+  if (lingering_ && tls_ && tls_->deaf()) return arm_poll(POLLRDHUP);
   io_uring_sqe* entry = reactor_.ring().sqe();
   if (tls::kKernelTlsBuilt && tls_ && tls_->in_kernel()) {
     io_uring_prep_recvmsg_multishot(entry, fd_, &tls_->engine().receive_template.message, 0);
@@ -222,9 +231,9 @@ void Transport::arm_receive() noexcept {
   receive_op_.start(entry);
 }
 
-void Transport::arm_poll() noexcept {
+void Transport::arm_poll(unsigned events) noexcept {
   io_uring_sqe* entry = reactor_.ring().sqe();
-  io_uring_prep_poll_add(entry, fd_, POLLIN);
+  io_uring_prep_poll_add(entry, fd_, events);
   polling_ = true;
   receive_op_.start(entry);
 }
@@ -235,6 +244,11 @@ void Transport::on_receive(runtime::Op& op, int32_t result, uint32_t flags) noex
     self.polling_ = false;
     if (result != -ECANCELED) self.pollable_ = true;  // recv(2) will say what it is
     self.stopping_ = false;
+    // What a lingering transport waits for that cannot receive.
+    if (self.lingering_ && self.tls_ && self.tls_->deaf() && result > 0 &&
+        (result & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+      self.note_end(false);
+    }
     if (self.end_watcher_ != nullptr && self.direct_) self.note_end(false);
     if (!self.direct_) {
       self.pollable_ = false;
@@ -335,6 +349,7 @@ void Transport::note_receive_error(int32_t result) noexcept {
     return;
   }
   if (result == -ECANCELED || result == -EINTR || result == -EAGAIN) return;
+  if (tls::kKernelTlsBuilt && tls_ && tls_->deaf()) return note_kernel_fault(result);
   if (ended_) return;  // TLS has: what became of TCP does not matter any more
   if (tls::kKernelTlsBuilt && tls_ && tls_->in_kernel() && !disposed_) {
     return note_kernel_fault(result);
@@ -419,7 +434,7 @@ void Transport::wait_for_read(std::coroutine_handle<> handle, uint64_t deadline_
   reader_ = handle;
   read_deadline_ms_ = deadline_ms;
   if (deadline_ms != kNoDeadline) watch_deadline(deadline_ms);
-  if (direct_ && !receive_op_.in_flight()) arm_poll();
+  if (direct_ && !receive_op_.in_flight()) arm_poll(POLLIN);
 }
 
 ReadEvent Transport::take_event() noexcept {
@@ -546,7 +561,7 @@ ssize_t Transport::send_direct(iovec* pieces, unsigned count) noexcept {
 
 void Transport::watch_readable() noexcept {
   WEIR_CHECK(direct_);
-  if (!receive_op_.in_flight() && !ended_ && !failed()) arm_poll();
+  if (!receive_op_.in_flight() && !ended_ && !failed()) arm_poll(POLLIN);
 }
 
 // ---- sending

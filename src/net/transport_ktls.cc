@@ -70,9 +70,8 @@ void Transport::take_control_record(const tls::ReceivedPiece& piece) noexcept {
 }
 
 void Transport::note_kernel_fault(int32_t result) noexcept {
-  if (ended_) {
-    // Behind a KeyUpdate that this kernel cannot follow: no record there opens. It must not fail
-    // what we still have to send.
+  if (tls_->deaf()) {
+    // No record opens behind that KeyUpdate. It must not fail what we still have to send.
     tls::clear_socket_error(fd_);
     return;
   }

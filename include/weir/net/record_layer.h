@@ -135,6 +135,8 @@ class RecordLayer {
   // answered() called, which sets our new keys. False: it cannot.
   [[nodiscard]] bool answer_due() const noexcept { return answer_due_; }
   [[nodiscard]] bool answered(int fd) noexcept;
+  // Nothing that is still to come can be opened: a KeyUpdate that this kernel cannot follow.
+  [[nodiscard]] bool deaf() const noexcept { return deaf_; }
   // New receive keys were set since the last time it was asked: EKEYEXPIRED is of the past.
   bool take_rekeyed() noexcept { return std::exchange(rekeyed_, false); }
   // Data of so many bytes was taken by the kernel in one call.
@@ -152,6 +154,7 @@ class RecordLayer {
   bool closed_by_us_ = false;
   bool broken_ = false;
   bool answer_due_ = false;
+  bool deaf_ = false;
   bool rekeyed_ = false;
   // Userspace. The order matters: the session goes before what it was made of.
   std::shared_ptr<void> context_;

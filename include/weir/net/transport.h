@@ -213,7 +213,7 @@ class Transport {
   void note_send_error(int32_t result) noexcept;
   void note_sent(ssize_t result) noexcept;
   void arm_receive() noexcept;
-  void arm_poll() noexcept;
+  void arm_poll(unsigned events) noexcept;
   [[nodiscard]] bool may_arm() const noexcept;
   [[nodiscard]] uint16_t queued_max() const noexcept;
   void watch_deadline(uint64_t deadline_ms) noexcept;

@@ -198,7 +198,10 @@ OwnedSession ResumptionSlot::State::take() noexcept {
   OwnedSession& newest = sessions[size - 1];
   // Using a ticket of TLS 1.3 once only hides from onlookers that two connections are of the same
   // client (RFC 8446 C.4): a proxy and its origin have nothing to hide there, and kernel TLS brings
-  // no new ones.
+  // no new ones. OpenSSL spoils what it was given, so that is a copy.
+  if (SSL_SESSION_get_protocol_version(newest.get()) == TLS1_3_VERSION) {
+    return OwnedSession(SSL_SESSION_dup(newest.get()));
+  }
   SSL_SESSION_up_ref(newest.get());
   return OwnedSession(newest.get());
 }

@@ -163,6 +163,22 @@ TEST_CASE("the slot keeps the newest few") {
   CHECK(!client.visit(server));
 }
 
+TEST_CASE("a session serves connections that bring no new ones") {
+  // Those whose keys go to the kernel: nobody reads their tickets.
+  Server server(server_policy(), ring(1));
+  Client client(versioned(kTls13));
+  client.visit(server);
+  for (int i = 0; i < 5; ++i) {
+    Pair pair;
+    pair.server = Session::make_server(*server.context);
+    pair.client = std::move(*Session::make_client(
+        *client.context, {.host_name = "a.example", .sessions = client.slot.get()}));
+    REQUIRE(pair.handshake());
+    CHECK(pair.client->facts().resumed);
+    CHECK(pair.client->kernel_keys().has_value());
+  }
+}
+
 TEST_CASE("a session is resumable after the keys went to the kernel") {
   const uint16_t version = GENERATE(kTls12, kTls13);
   Server server(server_policy(), ring(1));
