@@ -17,6 +17,7 @@ struct Hand {
   tls::RecordPath why_userspace = tls::RecordPath::kSwitchedOff;
   bool userspace_allowed = true;
   bool client = false;
+  bool offered_session = false;  // a client: for resumption
   std::shared_ptr<void> context;
   std::unique_ptr<tls::Session> session;
   std::string input{};  // behind the handshake: ciphertext

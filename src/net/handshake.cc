@@ -114,8 +114,11 @@ struct TicketWait {
 // the origin takes; all others go to the kernel.
 bool awaits_tickets(const Hand& hand, const tls::Facts& facts, TlsTarget* target) noexcept {
   if (target == nullptr || facts.version != tls::kTls13 || facts.resumed) return false;
-  target->sessions.clear();  // what there was, the origin has just refused
-  return hand.userspace_allowed && !target->awaiting_tickets && !target->ticketless;
+  // The origin has just refused what there was. What came meanwhile, over another connection, is
+  // not this handshake's to judge.
+  if (hand.offered_session) target->sessions.clear();
+  return hand.userspace_allowed && target->sessions.size() == 0 && !target->awaiting_tickets &&
+         !target->ticketless;
 }
 
 // After the handshake: who does the records from now on. False: the connection has to be closed.
@@ -213,6 +216,7 @@ Task<HandshakeOutcome> accept_tls(Transport& transport, Engine& engine,
 
 Task<HandshakeOutcome> connect_tls(Transport& transport, Engine& engine,
                                    std::shared_ptr<TlsTarget> target, uint64_t deadline_ms) {
+  const bool offers_session = target->sessions.size() > 0;
   auto session = Session::make_client(
       *target->context->context, {.host_name = target->host_name, .sessions = &target->sessions});
   if (!session) {
@@ -224,6 +228,7 @@ Task<HandshakeOutcome> connect_tls(Transport& transport, Engine& engine,
             .why_userspace = target->context->why_userspace,
             .userspace_allowed = target->context->userspace_allowed,
             .client = true,
+            .offered_session = offers_session,
             .context = target,
             .session = std::move(*session)};
   if (tls::kKernelTlsBuilt && hand.kernel != nullptr) prepare_kernel(hand, transport);
