@@ -87,12 +87,10 @@ std::unique_ptr<ClientCertificate> describe(const net::tls::PeerCertificate& pee
   return result;
 }
 
-// Not inlined, nor is say_goodbye(): the compiler would put their frames (and those of what they
-// await) into that of serve_connection(), which every idle connection keeps: 700 bytes.
-#define WEIR_FRAME_OF_ITS_OWN [[gnu::noinline]]
-
-// The handshake. False: nothing can be served, only ended.
-WEIR_FRAME_OF_ITS_OWN runtime::Task<bool> make_secure(ClientConnection& connection) {
+// The handshake. False: nothing can be served, only ended. Not inlined, nor is say_goodbye(): the
+// compiler would put their frames (and those of what they await) into that of serve_connection(),
+// which every idle connection keeps: 700 bytes.
+[[gnu::noinline]] runtime::Task<bool> make_secure(ClientConnection& connection) {
   Worker& worker = connection.worker;
   const auto settings = worker.core_tls().server;
   // Between two generations: the listener has turned to TLS, its certificate is on its way.
@@ -116,7 +114,7 @@ WEIR_FRAME_OF_ITS_OWN runtime::Task<bool> make_secure(ClientConnection& connecti
 }
 
 // The end of a body may be the connection's: dispose() would not wait for a full socket.
-WEIR_FRAME_OF_ITS_OWN runtime::Task<> say_goodbye(ClientConnection& connection) {
+[[gnu::noinline]] runtime::Task<> say_goodbye(ClientConnection& connection) {
   if (connection.transport->failed()) co_return;
   const uint32_t timeout = connection.worker.generations.current().settings.send_timeout_ms;
   (void)co_await connection.transport->send_close_notify(timeout);
