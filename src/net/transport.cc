@@ -608,6 +608,7 @@ bool SendOp::await_suspend(std::coroutine_handle<> handle) noexcept {
 }
 
 SendOp::Next SendOp::next() noexcept {
+  if (poll_ != Poll::kNo) return next_poll();
   if (transport_.tls_) return next_records();
   if (message_.msg_iovlen == 0) return Next::kDone;
   return submit_plain();
@@ -654,7 +655,7 @@ void SendOp::advance(size_t bytes) noexcept {
 
 void SendOp::on_complete(runtime::Op& op, int32_t result, uint32_t) noexcept {
   auto& self = static_cast<SendOp&>(op);
-  if (result >= 0) self.took(static_cast<size_t>(result));
+  if (result >= 0 && self.poll_ != Poll::kUnderWay) self.took(static_cast<size_t>(result));
   const bool again = result == -EINTR || result == -EAGAIN;
   if (result >= 0 || again) {
     result = 0;

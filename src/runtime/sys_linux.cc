@@ -4,8 +4,10 @@
 #include <cerrno>
 #include <ctime>
 
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 #include <weir/base/check.h>
@@ -74,6 +76,25 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept {
 }
 ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept {
   return or_errno(::recvmsg(fd, message, flags | MSG_DONTWAIT));
+}
+
+ssize_t sendfile(int socket_fd, int file_fd, uint64_t offset, size_t bytes) noexcept {
+  auto at = static_cast<off_t>(offset);
+  return or_errno(::sendfile(socket_fd, file_fd, &at, bytes));
+}
+int fstat(int fd, struct ::stat* out) noexcept { return or_errno(::fstat(fd, out)); }
+ssize_t pread_cached(int file_fd, void* out, size_t bytes, uint64_t offset) noexcept {
+  const iovec piece{out, bytes};
+  return or_errno(::preadv2(file_fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT));
+}
+int pipe(int ends[2]) noexcept { return or_errno(::pipe2(ends, O_NONBLOCK | O_CLOEXEC)); }
+int pipe_capacity(int fd, int bytes) noexcept {
+  if (::fcntl(fd, F_SETPIPE_SZ, bytes) >= 0) return or_errno(::fcntl(fd, F_GETPIPE_SZ));
+  return or_errno(::fcntl(fd, F_GETPIPE_SZ));
+}
+ssize_t splice(int from_fd, int to_fd, size_t bytes, bool more) noexcept {
+  const unsigned flags = SPLICE_F_NONBLOCK | SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0u);
+  return or_errno(::splice(from_fd, nullptr, to_fd, nullptr, bytes, flags));
 }
 
 int wake_fd() noexcept { return or_errno(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }

@@ -278,6 +278,24 @@ ssize_t recvmsg(int fd, msghdr* /*message*/, int /*flags*/) noexcept {
   World::current().die("recvmsg is not simulated", fd);
 }
 
+// Files and pipes are not in this world: routes to files and splicing are for the real kernel.
+int fstat(int fd, struct ::stat* /*out*/) noexcept {
+  World::current().die("fstat is not simulated", fd);
+}
+ssize_t sendfile(int fd, int /*file*/, uint64_t /*offset*/, size_t /*bytes*/) noexcept {
+  World::current().die("sendfile is not simulated", fd);
+}
+ssize_t pread_cached(int fd, void* /*out*/, size_t /*bytes*/, uint64_t /*offset*/) noexcept {
+  World::current().die("pread is not simulated", fd);
+}
+int pipe(int* /*ends*/) noexcept { return -EMFILE; }
+int pipe_capacity(int fd, int /*bytes*/) noexcept {
+  World::current().die("pipes are not simulated", fd);
+}
+ssize_t splice(int fd, int /*to*/, size_t /*bytes*/, bool /*more*/) noexcept {
+  World::current().die("splice is not simulated", fd);
+}
+
 int wake_fd() noexcept {
   const File& file = World::current().open_file(FileKind::kEvent);
   return file.fd;

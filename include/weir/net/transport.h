@@ -156,6 +156,19 @@ class Transport {
   // Direct mode without a reader (an idle connection): whatever becomes readable counts as the end.
   void watch_readable() noexcept;
 
+  // ---- without a copy in userspace (transport_move.cc)
+  // File pages and pipes can go to and from the socket: no TLS, or its records are the kernel's.
+  [[nodiscard]] bool may_splice() const noexcept { return !tls_ || tls_->in_kernel(); }
+  // sendfile(2): > 0 bytes, 0: the file ends before `offset`, -EAGAIN: await writable(), else
+  // -errno. Only while no send() is under way, as all that follow.
+  ssize_t send_file(int file_fd, uint64_t offset, size_t bytes) noexcept;
+  // splice(2) from the socket to a pipe, in direct mode: as recv_direct().
+  ssize_t splice_to(int pipe_fd, size_t bytes) noexcept;
+  // From a pipe to the socket: > 0 bytes, -EAGAIN: await writable(), else -errno. `more` follows.
+  ssize_t splice_from(int pipe_fd, size_t bytes, bool more) noexcept;
+  // co_await: until the socket takes more, or an error, as a send.
+  [[nodiscard]] SendOp writable(uint32_t timeout_ms) noexcept;
+
   // ---- sending
   // co_await send(iov, count, timeout_ms): all of it, or an error. Each time the peer takes some,
   // the timeout starts anew. The array and what it points to belong to the caller until then; the
@@ -279,6 +292,9 @@ class SendOp : public runtime::Op {
   // `close_notify`: to be said behind the message.
   SendOp(Transport& transport, iovec* pieces, unsigned count, uint32_t timeout_ms,
          bool close_notify = false) noexcept;
+  // Sends nothing: waits until the socket would take something.
+  struct WaitForRoom {};
+  SendOp(Transport& transport, WaitForRoom, uint32_t timeout_ms) noexcept;
 
   bool await_ready() const noexcept { return false; }
   bool await_suspend(std::coroutine_handle<> handle) noexcept;
@@ -289,6 +305,7 @@ class SendOp : public runtime::Op {
   enum class Next : uint8_t { kSubmitted, kDone, kFailed };  // error_ says why
   static void on_complete(runtime::Op& op, int32_t result, uint32_t flags) noexcept;
   Next next() noexcept;  // submits what has to go next
+  Next next_poll() noexcept;
   Next next_records() noexcept;
   Next next_session() noexcept;
   Next next_kernel() noexcept;
@@ -308,7 +325,8 @@ class SendOp : public runtime::Op {
   uint32_t timeout_ms_;
   bool timed_out_ = false;
   bool cancelled_ = false;
-  bool close_notify_;
+  bool close_notify_ = false;
+  enum class Poll : uint8_t { kNo, kDue, kUnderWay } poll_ = Poll::kNo;
   RecordLayer::Control control_ = RecordLayer::Control::kNone;  // what is being sent
   int32_t error_ = 0;
   runtime::BufferRef buffer_;  // ciphertext of a small message

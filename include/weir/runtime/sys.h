@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 namespace weir::runtime::sys {
@@ -33,6 +34,20 @@ ssize_t recv(int fd, void* out, size_t bytes, int flags) noexcept;
 ssize_t send(int fd, const void* data, size_t bytes, int flags) noexcept;
 ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept;
 ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept;
+
+// Bytes of a file, from `offset`, to a socket; the file's own position is not used. Never blocks on
+// the socket; it does on pages that are not in memory, so ask pread_cached() first.
+ssize_t sendfile(int socket_fd, int file_fd, uint64_t offset, size_t bytes) noexcept;
+// pread(2) of what is in memory; -EAGAIN: it is not (preadv2(2), RWF_NOWAIT).
+int fstat(int fd, struct ::stat* out) noexcept;
+ssize_t pread_cached(int file_fd, void* out, size_t bytes, uint64_t offset) noexcept;
+// Ends: [0] is read from. Non-blocking.
+int pipe(int ends[2]) noexcept;
+// Sets and returns the bytes that a pipe can hold; less than asked for is possible.
+int pipe_capacity(int fd, int bytes) noexcept;
+// Between a pipe and a socket, non-blocking on both. `more`: the socket may hold back a last short
+// segment.
+ssize_t splice(int from_fd, int to_fd, size_t bytes, bool more) noexcept;
 
 // A counter that wakes a ring (read through the ring). wake() may be called from any thread.
 int wake_fd() noexcept;
