@@ -241,6 +241,12 @@ void Supervisor::log_stats() {
              {"failovers", c.failovers}, {"idle_connections", s.idle_upstream_connections},
              {"body_bytes_buffered", c.body_bytes_buffered},
              {"body_bytes_direct", c.body_bytes_direct});
+    WEIR_LOG(logger_, kInfo, "stats", "moved", {"of_core", core},
+             {"body_bytes_spliced", c.body_bytes_spliced},
+             {"file_bytes_sendfile", c.file_bytes_sendfile},
+             {"file_bytes_copied", c.file_bytes_copied}, {"file_bytes_memory", c.file_bytes_memory},
+             {"tunnels", c.tunnels}, {"tunnel_bytes", c.tunnel_bytes},
+             {"tunnel_bytes_spliced", c.tunnel_bytes_spliced});
     WEIR_LOG(logger_, kInfo, "stats", "core", {"of_core", core}, {"connections", s.connections},
              {"accepted", c.connections_accepted}, {"refused", c.connections_refused},
              {"accept_failures", s.accept_failures}, {"generations", s.generations_alive},

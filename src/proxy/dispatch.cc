@@ -84,9 +84,8 @@ Task<> Exchange::dispatch() {
   }
   request_body_.start(request_.framing, request_.content_length);
   expects_ = request_.expect_continue;
-  if (request_.method == Method::kConnect || request_.method == Method::kTrace) {
-    // CONNECT comes with tunnels; TRACE would show the fields we add to whoever can make a browser
-    // send it (RFC 9110 9.3.8).
+  if (request_.method == Method::kTrace) {
+    // It would show the fields we add to whoever can make a browser send it (RFC 9110 9.3.8).
     co_return co_await reply(405, log::Reason::kUnsupported);
   }
   if (!resolve_target()) {
@@ -105,6 +104,7 @@ Task<> Exchange::dispatch() {
   };
   // Whoever comes without TLS is sent to where it is spoken.
   if (client_->listener.redirect_https != 0 && !client_->secure) [[unlikely]] {
+    if (request_.method == Method::kConnect) co_return co_await connect(nullptr);
     const bool safe = request_.method == Method::kGet || request_.method == Method::kHead;
     std::string location;
     if (!https_location(view, request_.has_query, client_->listener.redirect_https, location)) {
@@ -114,17 +114,24 @@ Task<> Exchange::dispatch() {
     co_return co_await send_reply(safe ? 301 : 308, location, {});
   }
   const route::Route* route = route::match(*pin_->routes, view);
+  if (request_.method == Method::kConnect) co_return co_await connect(route);
   if (route == nullptr) co_return co_await reply(404, log::Reason::kNoRoute);
   body_bytes_max_ = route->max_body_bytes;
   if (request_.framing == http::BodyFraming::kLength && request_.content_length > body_bytes_max_) {
     co_return co_await reply(413, log::Reason::kTooLarge);
   }
   if (route->kind == route::ActionKind::kProxy) {
+    if (!choose_upgrade(*route)) {
+      ++worker_->counters.bad_requests;
+      co_return co_await reply(400, log::Reason::kBadRequest);
+    }
     if (!max_forwards_reached(request_)) co_return co_await proxy(*route);
     if (!co_await settle_request_body()) co_return co_await refuse_body();
     co_return co_await send_reply(204, kAllow, {});
   }
+  if (route->kind == route::ActionKind::kConnect) co_return co_await connect(route);
   if (route->kind == route::ActionKind::kRespond) co_return co_await respond_locally(*route);
+  if (route->kind == route::ActionKind::kFile) co_return co_await serve_file(*route);
   std::string location = "Location: ";
   if (!route::expand_location(*route, view, location)) {
     co_return co_await reply(400, log::Reason::kBadRequest);
@@ -190,6 +197,13 @@ Task<> Exchange::refuse_body() {
 
 Task<> Exchange::reply(uint16_t status, log::Reason reason) {
   if (record_.reason == log::Reason::kNone) record_.reason = reason;
+  co_await reply_with(status, status == 405   ? kAllow
+                              : status == 503 ? std::string_view("Retry-After: 1\r\n")
+                                              : std::string_view());
+}
+
+// A plain answer in words, with more fields.
+Task<> Exchange::reply_with(uint16_t status, std::string_view field_lines) {
   if (!request_body_.complete()) keep_alive_ = false;
   char body[128];
   base::ByteWriter text(body, sizeof body);
@@ -197,15 +211,19 @@ Task<> Exchange::reply(uint16_t status, log::Reason reason) {
   text.append(' ');
   text.append(http::h1::reason_phrase(status));
   text.append('\n');
-  std::string_view fields = "Content-Type: text/plain; charset=utf-8\r\n";
-  if (status == 405) {
-    fields =
-        "Content-Type: text/plain; charset=utf-8\r\n"
-        "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
-  } else if (status == 503) {
-    fields = "Content-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n";
+  char lines[160];
+  base::ByteWriter fields(lines, sizeof lines);
+  fields.append("Content-Type: text/plain; charset=utf-8\r\n");
+  fields.append(field_lines);
+  co_await send_reply(status, fields.view(), text.view());
+}
+
+void Exchange::append_persistence(base::ByteWriter& out) const noexcept {
+  if (!keep_alive_) {
+    out.append("Connection: close\r\n");
+  } else if (head_known_ && request_.minor_version == 0) {
+    out.append("Connection: keep-alive\r\n");
   }
-  co_await send_reply(status, fields, text.view());
 }
 
 Task<> Exchange::send_reply(uint16_t status, std::string_view field_lines, std::string_view body) {
@@ -215,18 +233,13 @@ Task<> Exchange::send_reply(uint16_t status, std::string_view field_lines, std::
   const bool no_content = status == 204 || status == 304;
   const bool with_body = !no_content && !(head_known_ && request_.method == Method::kHead);
   if (worker_->draining() || client_->transport->worn_out()) keep_alive_ = false;
-  const bool old_client = head_known_ && request_.minor_version == 0;
   out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
     http::h1::append_status_line(out, status);
     out.append(field_lines);
     if (!no_content) http::h1::append_field(out, "Content-Length", body.size());
     http::h1::append_field(out, "Date", worker_->http_date());
     if (!settings.server.empty()) http::h1::append_field(out, "Server", settings.server);
-    if (!keep_alive_) {
-      out.append("Connection: close\r\n");
-    } else if (old_client) {
-      out.append("Connection: keep-alive\r\n");
-    }
+    append_persistence(out);
     out.append("\r\n");
   });
   iovec pieces[2] = {{out_.data(), out_.size()}, {nullptr, 0}};

@@ -20,7 +20,9 @@
 
 #include "body_reader.h"
 #include "client_connection.h"
+#include "file_answer.h"
 #include "relay_body.h"
+#include "tunnel.h"
 
 namespace weir::proxy {
 
@@ -56,13 +58,45 @@ class Exchange {
   runtime::Task<> dispatch();
   runtime::Task<> respond_locally(const route::Route& route);
   runtime::Task<> reply(uint16_t status, log::Reason reason);
+  runtime::Task<> reply_with(uint16_t status, std::string_view field_lines);
   runtime::Task<> send_reply(uint16_t status, std::string_view field_lines, std::string_view body);
   runtime::Task<bool> settle_request_body();
   void note_body_fault(RelayEnd end, const Relay& relay) noexcept;
   runtime::Task<> refuse_body();
 
+  // serve_file.cc
+  runtime::Task<> serve_file(const route::Route& route);
+  bool resolve_file(const route::Route& route, FileAnswer& answer) const;
+  runtime::Task<base::Result<void>> find_file(const route::FileRoute& rules, FileAnswer& answer);
+  runtime::Task<base::Result<files::FileRef>> open_file(files::Store& store, std::string_view root,
+                                                        std::string_view path,
+                                                        files::LinkRule links);
+  runtime::Task<> find_variants(const route::FileRoute& rules, const FileAnswer& answer);
+  void choose_variant(FileAnswer& answer) const;
+  runtime::Task<> answer_file(const route::FileRoute& rules, FileAnswer& answer,
+                              std::string_view route_path);
+  runtime::Task<> refuse_file(const route::FileRoute& rules, uint16_t status);
+  void write_file_head(base::ByteWriter& out, const route::FileRoute& rules,
+                       const FileAnswer& answer, std::string_view tag) noexcept;
+  void append_persistence(base::ByteWriter& out) const noexcept;
+  // serve_listing.cc
+  runtime::Task<> list_directory(const route::FileRoute& rules, const FileAnswer& answer,
+                                 std::string_view route_path);
+  // send_file.cc
+  runtime::Task<> send_file_answer(const route::FileRoute& rules, FileAnswer& answer,
+                                   std::string_view tag);
+  runtime::Task<bool> warm_pages(const files::OpenFile& file, uint64_t offset, size_t bytes);
+  runtime::Task<bool> send_pieces(const FileAnswer& answer,
+                                  std::span<const files::BodyPiece> pieces, uint32_t timeout_ms);
+  runtime::Task<bool> send_bytes(std::string_view head, std::string_view body, uint32_t timeout_ms);
+  runtime::Task<bool> send_stretch(files::OpenFile& file, files::BodyPiece piece,
+                                   std::string_view head, uint32_t timeout_ms);
+  ssize_t send_copied(const files::OpenFile& file, uint64_t offset, size_t bytes) noexcept;
+  bool file_failed(files::OpenFile& file) noexcept;
+
   // http_proxy.cc
   runtime::Task<> proxy(const route::Route& route);
+  runtime::Task<> try_servers(const route::UpstreamSpec& spec);
   void prepare_request(const route::Route& route, const route::UpstreamSpec& spec);
   runtime::Task<base::Result<std::unique_ptr<upstream::Connection>>> lease(
       upstream::Endpoint& endpoint, bool fresh);
@@ -92,6 +126,15 @@ class Exchange {
   void give_back_origin() noexcept;
   void client_failed(bool timed_out) noexcept;
 
+  // open_tunnel.cc
+  bool choose_upgrade(const route::Route& route) noexcept;
+  runtime::Task<Attempt> switch_protocols();
+  runtime::Task<> connect(const route::Route* route);
+  runtime::Task<Attempt> answer_connect(std::unique_ptr<upstream::Connection> leased);
+  runtime::Task<> join_origin(std::string_view early);
+  void keep_for_log();
+  void note_tunnel_end(TunnelEnd end) noexcept;
+
   // finish.cc
   void finish();
   void count_response() noexcept;
@@ -108,8 +151,9 @@ class Exchange {
   std::string path_storage_;        // the normalised path, when it differs from the received one
   std::string_view path_;
   char host_storage_[256];
-  std::string_view host_;    // lower case, no port, no trailing dot
-  bool head_known_ = false;  // request_ is complete: its views may be logged
+  std::string_view host_;     // lower case, no port, no trailing dot
+  std::string_view upgrade_;  // the protocol that the origin is offered; of request_
+  bool head_known_ = false;   // request_ is complete: its views may be logged
   BodyReader request_body_;
   bool request_body_failed_ = false;
   std::string retained_;  // content already sent, for a retry on a fresh connection
@@ -120,6 +164,7 @@ class Exchange {
 
   // Upstream.
   uint32_t body_timeout_ms_ = 0;  // of the client; the relay may start after the pin was dropped
+  uint64_t splice_min_ = 0;
   uint32_t read_timeout_ms_ = 0;
   uint32_t response_timeout_ms_ = 0;
   uint32_t origin_send_timeout_ms_ = 0;
@@ -140,6 +185,8 @@ class Exchange {
   bool origin_reusable_ = false;
   base::Error upstream_error_{};
   bool expects_ = false;  // the client still waits for 100 (Continue)
+
+  Tunnel* tunnel_ = nullptr;  // while it lasts
 
   // Response to the client.
   OutBuffer out_;

@@ -168,11 +168,16 @@ void append_via(ByteWriter& out, uint8_t minor_version, const Settings& settings
   out.append("\r\n");
 }
 
+void append_upgrade(ByteWriter& out, std::string_view protocol) noexcept {
+  out.append("Connection: Upgrade\r\n");
+  append_field(out, "Upgrade", protocol);
+}
+
 }  // namespace
 
 void write_request_head(ByteWriter& out, const http::RequestHead& request,
                         const route::Rewrite& path, std::string_view host, bool chunked,
-                        const ForwardedFacts& facts) noexcept {
+                        const ForwardedFacts& facts, std::string_view upgrade) noexcept {
   out.append(request.method_text);
   out.append(' ');
   out.append(path.prefix);
@@ -210,6 +215,7 @@ void write_request_head(ByteWriter& out, const http::RequestHead& request,
   if (facts.settings->forwarded) append_forwarded(out, request, facts);
   if (certificate_fields) append_certificate(out, facts.certificate);
   append_via(out, request.minor_version, *facts.settings);
+  if (!upgrade.empty()) append_upgrade(out, upgrade);
   out.append("\r\n");
 }
 
@@ -236,14 +242,31 @@ void write_response_head(ByteWriter& out, const http::ResponseHead& response, bo
   out.append("\r\n");
 }
 
-void write_interim_head(ByteWriter& out, const http::ResponseHead& response,
-                        const Settings& settings) noexcept {
+namespace {
+
+// All of it but the empty line at its end.
+void append_interim_lines(ByteWriter& out, const http::ResponseHead& response,
+                          const Settings& settings) noexcept {
   http::h1::append_status_line(out, response.status, response.reason);
   for (const Field& field : response.fields) {
     if (field.hop_by_hop || field.known == KnownField::kContentLength) continue;
     append_field(out, field.name, field.value);
   }
   append_via(out, response.minor_version, settings);
+}
+
+}  // namespace
+
+void write_interim_head(ByteWriter& out, const http::ResponseHead& response,
+                        const Settings& settings) noexcept {
+  append_interim_lines(out, response, settings);
+  out.append("\r\n");
+}
+
+void write_switching_head(ByteWriter& out, const http::ResponseHead& response,
+                          std::string_view protocol, const Settings& settings) noexcept {
+  append_interim_lines(out, response, settings);
+  append_upgrade(out, protocol);
   out.append("\r\n");
 }
 

@@ -28,10 +28,11 @@ struct ForwardedFacts {
   const ClientCertificate* certificate = nullptr;  // verified; null: none
 };
 
-// Head of a request to the origin. `host` is the Host to send.
+// Head of a request to the origin. `host` is the Host to send, `upgrade` the protocol to offer, if
+// any.
 void write_request_head(base::ByteWriter& out, const http::RequestHead& request,
                         const route::Rewrite& path, std::string_view host, bool chunked,
-                        const ForwardedFacts& facts) noexcept;
+                        const ForwardedFacts& facts, std::string_view upgrade = {}) noexcept;
 
 enum class Persistence : uint8_t { kDefault, kSayClose, kSayKeepAlive };
 
@@ -43,5 +44,9 @@ void write_response_head(base::ByteWriter& out, const http::ResponseHead& respon
 // A 1xx response, passed through.
 void write_interim_head(base::ByteWriter& out, const http::ResponseHead& response,
                         const Settings& settings) noexcept;
+
+// A 101 to `protocol`.
+void write_switching_head(base::ByteWriter& out, const http::ResponseHead& response,
+                          std::string_view protocol, const Settings& settings) noexcept;
 
 }  // namespace weir::proxy

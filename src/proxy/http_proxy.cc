@@ -110,6 +110,7 @@ void Exchange::cancel(log::Reason reason) noexcept {
   if (cancelled_ != log::Reason::kNone) return;
   cancelled_ = reason;
   acquire_.cancel();
+  if (tunnel_ != nullptr) return tunnel_->stop(TunnelEnd::kStopped);
   if (origin_) {
     origin_->transport->interrupt();
     origin_->transport->abort();
@@ -135,6 +136,7 @@ void Exchange::prepare_request(const route::Route& route, const route::UpstreamS
   origin_send_timeout_ms_ = spec.send_timeout_ms;
   const Settings& settings = pin_->settings;
   body_timeout_ms_ = settings.body_timeout_ms;
+  splice_min_ = settings.splice_min;
   client_->know_peer();
   const bool trusted = !client_->peer_is_unix &&
                        std::ranges::any_of(settings.trusted_proxies, [&](const base::Cidr& block) {
@@ -156,7 +158,7 @@ void Exchange::prepare_request(const route::Route& route, const route::UpstreamS
   const bool chunked = request_.framing == BodyFraming::kChunked;
   const route::Rewrite path = route::rewrite_path(route, path_);
   request_out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
-    write_request_head(out, request_, path, host, chunked, facts);
+    write_request_head(out, request_, path, host, chunked, facts, upgrade_);
   });
 }
 
@@ -164,9 +166,16 @@ Task<> Exchange::proxy(const route::Route& route) {
   const route::UpstreamSpec& spec = pin_->routes->upstream(route.upstream);
   upstream_start_ns_ = worker_->reactor.now_ns();
   prepare_request(route, spec);
+  co_await try_servers(spec);
+}
+
+// One server after the other, until one has answered or there is no point in going on.
+Task<> Exchange::try_servers(const route::UpstreamSpec& spec) {
+  // A tunnel never gets a connection that has served others.
+  const bool connect = request_.method == Method::kConnect;
   std::array<const Endpoint*, kServersTriedMax> tried{};
   unsigned servers = 0;
-  bool fresh = false;
+  bool fresh = connect;
   Endpoint* endpoint = nullptr;
   while (true) {
     if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
@@ -196,7 +205,7 @@ Task<> Exchange::proxy(const route::Route& route) {
         }
         ++worker_->counters.failovers;
         endpoint = nullptr;
-        fresh = false;
+        fresh = connect;
         continue;
       }
       connection = std::move(*leased);
@@ -205,7 +214,8 @@ Task<> Exchange::proxy(const route::Route& route) {
         co_return co_await answer_failure(false);
       }
     }
-    const Attempt outcome = co_await attempt(std::move(connection));
+    const Attempt outcome = connect ? co_await answer_connect(std::move(connection))
+                                    : co_await attempt(std::move(connection));
     if (outcome == Attempt::kDone) co_return;
     if (outcome == Attempt::kFailed) co_return co_await answer_failure(false);
     ++worker_->counters.stale_retries;
@@ -334,6 +344,7 @@ Task<> Exchange::relay_request_body() {
       .read_timeout_ms = body_timeout_ms_,
       .send_timeout_ms = origin_send_timeout_ms_,
       .bytes_max = body_bytes_max_,
+      .splice_min = splice_min_,
       .keep_trailers = !http::connection_nominates(request_.fields)};
   const bool may_repeat = origin_->exchanges > 0 && replayable_ && idempotent(request_.method);
   if (may_repeat) {

@@ -98,8 +98,7 @@ Task<Exchange::Attempt> Exchange::read_response() {
     if (parsed.state == ParseResult::State::kNeedMore) continue;
     if (parsed.state == ParseResult::State::kError) co_return response_malformed(parsed.reason);
     if (response_.status >= 200) co_return co_await answer();
-    // 101 answers an Upgrade that was not passed on.
-    if (response_.status == 101) co_return response_malformed("101 without an upgrade");
+    if (response_.status == 101) co_return co_await switch_protocols();
     if (++interims > kInterimMax) co_return response_malformed("too many 1xx responses");
     if (!co_await pass_interim()) co_return Attempt::kFailed;
   }
@@ -293,6 +292,7 @@ Task<bool> Exchange::relay_response(bool chunked, std::string_view head, std::st
               .send_timeout_ms = pin_->settings.send_timeout_ms,
               .head = head,
               .input = input,
+              .splice_min = pin_->settings.splice_min,
               .nothing_behind = true,
               .keep_trailers = keep_trailers_};
   // The rest needs nothing of the routes, and a long download must not hold an old configuration:

@@ -1,5 +1,7 @@
 #include "relay_body.h"
 
+#include "relay_splice.h"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -272,6 +274,14 @@ Task<RelayEnd> relay_body(Relay& relay) {
       continue;
     }
     if (relay.from.direct_mode()) {
+      if (wants_splice(relay)) {
+        if (auto pipe = relay.worker.pipes.take()) {
+          const RelayEnd end = co_await splice_body(relay, std::move(pipe));
+          if (end != RelayEnd::kSourceEnded || !relay.body.end_completes()) co_return end;
+          relay.body.finish();
+          co_return RelayEnd::kComplete;
+        }
+      }
       const bool raw =
           relay.out == OutFraming::kRaw && relay.body.framing() != BodyFraming::kChunked;
       const RelayEnd end = raw ? co_await move_raw(relay) : co_await move_framed(relay);

@@ -47,6 +47,7 @@ struct Relay {
   std::string_view input{};         // received already, comes before what `from` has
   std::string* retain = nullptr;    // keeps a copy of the content, for a retry ...
   size_t retain_max = 0;            // ... until it exceeds this; then it is cleared and retain null
+  uint64_t splice_min = 0;          // splice from this much content to come; 0: never
   bool nothing_behind = false;      // a byte behind the body is a fault of `from`: it is looked for
   bool keep_trailers = true;        // false: some may be for this hop (http::connection_nominates)
   // Results.

@@ -146,6 +146,10 @@ Task<Exchange::HeadRead> Exchange::read_request_head(uint64_t deadline_ms) {
 bool Exchange::resolve_target() noexcept {
   if (request_.host.size() > sizeof host_storage_) return false;
   host_ = http::lowercase_host(request_.host, {host_storage_, sizeof host_storage_});
+  if (request_.method == http::Method::kConnect) {
+    path_ = "/";  // it has none, and routes are for paths
+    return true;
+  }
   if (request_.path.size() > kPathBytesMax) return false;
   const auto normal = http::normalise_path(request_.path, {worker_->scratch(), kPathBytesMax});
   if (!normal) return false;

@@ -30,6 +30,7 @@ Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log
       logger(log),
       generations(cell, index),
       upstreams(engine, cores, tls_engine),
+      files(engine, {}),
       core(index),
       tls(tls_engine),
       scratch_(std::make_unique_for_overwrite<char[]>(kScratchBytes)),
@@ -50,6 +51,7 @@ Worker::~Worker() {
 void Worker::quiesce() {
   if (generations.quiesce()) {
     upstreams.adopt(*generations.current().routes, core_tls().upstreams);
+    files.set_limits(generations.current().settings.files);
     // Its context may have been made before the newest keys were.
     const bool newer = tickets_number_ > generations.current().tickets_number;
     if (newer && core_tls().server) core_tls().server->context->use_tickets(*tickets_);

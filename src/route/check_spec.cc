@@ -155,6 +155,30 @@ void check_action(const RespondAction& action, std::string_view origin, ErrorLis
   }
 }
 
+void check_action(const FileAction& action, std::string_view origin, ErrorList& errors) {
+  if (!action.root.starts_with('/')) {
+    errors.add(origin, "The path of the files " + quoted(action.root) + " is not absolute.");
+  }
+  if (!is_field_value(action.cache_control)) {
+    errors.add(origin, "The value of Cache-Control holds a control byte.");
+  }
+  for (const std::string& name : action.index) {
+    if (name.empty() || name.find('/') != std::string::npos) {
+      errors.add(origin, "The index " + quoted(name) + " is not the name of a file.");
+    }
+  }
+}
+
+void check_action(const ConnectAction& action, size_t upstream_count, std::string_view origin,
+                  ErrorList& errors) {
+  for (const ConnectTarget& target : action.targets) {
+    if (target.upstream >= upstream_count) {
+      errors.add(origin, "The upstream of " + quoted(target.authority) + " does not exist.");
+    }
+  }
+  if (action.targets.empty()) errors.add(origin, "CONNECT has no targets.");
+}
+
 void check_upstream(const UpstreamSpec& upstream, std::string_view origin, ErrorList& errors) {
   uint64_t weight = 0;
   for (const ServerSpec& server : upstream.servers) {
@@ -204,6 +228,10 @@ void check_route(const RouteSpec& route, size_t upstream_count, ErrorList& error
     check_action(*redirect, origin, errors);
   } else if (const auto* respond = std::get_if<RespondAction>(&route.action)) {
     check_action(*respond, origin, errors);
+  } else if (const auto* file = std::get_if<FileAction>(&route.action)) {
+    check_action(*file, origin, errors);
+  } else if (const auto* connect = std::get_if<ConnectAction>(&route.action)) {
+    check_action(*connect, upstream_count, origin, errors);
   }
 }
 

@@ -77,6 +77,38 @@ const Respond* compile_respond(const RespondAction& action, Arena& arena) {
   return arena.store_value(respond);
 }
 
+std::span<const std::string_view> store_list(const std::vector<std::string>& list, Arena& arena) {
+  std::vector<std::string_view> views;
+  views.reserve(list.size());
+  for (const std::string& text : list) views.push_back(arena.store(text));
+  return arena.store_array(views);
+}
+
+const FileRoute* compile_file(const FileAction& action, Arena& arena) {
+  std::vector<ErrorPage> pages;
+  for (const auto& [status, path] : action.error_pages)
+    pages.push_back({status, arena.store(path)});
+  return arena.store_value(FileRoute{.root = arena.store(action.root),
+                                     .index = store_list(action.index, arena),
+                                     .fallback = arena.store(action.fallback),
+                                     .error_pages = arena.store_array(pages),
+                                     .cache_control = arena.store(action.cache_control),
+                                     .expires_s = action.expires_s,
+                                     .links = action.links,
+                                     .listing = action.listing,
+                                     .hidden = action.hidden,
+                                     .precompressed = action.precompressed,
+                                     .in_memory = action.in_memory});
+}
+
+const ConnectRoute* compile_connect(const ConnectAction& action, Arena& arena) {
+  std::vector<ConnectRoute::Target> targets;
+  for (const ConnectTarget& target : action.targets) {
+    targets.push_back({arena.store(target.authority), target.upstream});
+  }
+  return arena.store_value(ConnectRoute{arena.store_array(targets)});
+}
+
 // Length first, so that no text can run into the next.
 void append_sized(std::string_view text, std::string& out) {
   out += std::to_string(text.size());
@@ -150,6 +182,7 @@ Route compile_route(const RouteSpec& spec, uint32_t index, Arena& arena) {
   if (const auto* proxy = std::get_if<ProxyAction>(&spec.action)) {
     route.kind = ActionKind::kProxy;
     route.upstream = proxy->upstream;
+    route.upgrades = store_list(spec.upgrades, arena);
     if (proxy->target_path) {
       const std::string_view target = *proxy->target_path;
       route.has_target = true;
@@ -163,6 +196,12 @@ Route compile_route(const RouteSpec& spec, uint32_t index, Arena& arena) {
     route.kind = ActionKind::kRespond;
     route.status = respond->status;
     route.respond = compile_respond(*respond, arena);
+  } else if (const auto* file = std::get_if<FileAction>(&spec.action)) {
+    route.kind = ActionKind::kFile;
+    route.file = compile_file(*file, arena);
+  } else if (const auto* connect = std::get_if<ConnectAction>(&spec.action)) {
+    route.kind = ActionKind::kConnect;
+    route.connect = compile_connect(*connect, arena);
   }
   return route;
 }

@@ -46,6 +46,8 @@ void explain_action(const Snapshot& snapshot, const RequestView& request, const 
       }
       return;
     case ActionKind::kRespond: out.action = "respond " + std::to_string(route.status); return;
+    case ActionKind::kFile: out.action = "file " + std::string(route.file->root); return;
+    case ActionKind::kConnect: out.action = "CONNECT to a listed target"; return;
   }
 }
 

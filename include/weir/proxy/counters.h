@@ -26,8 +26,15 @@ struct Counters {
   uint64_t stale_retries = 0;  // a pooled connection had been closed by the origin
   uint64_t failovers = 0;      // another server was tried
   uint64_t access_records_dropped = 0;
-  uint64_t body_bytes_buffered = 0;  // relayed through pool buffers
-  uint64_t body_bytes_direct = 0;    // relayed through the core's scratch
+  uint64_t body_bytes_buffered = 0;   // relayed through pool buffers
+  uint64_t body_bytes_direct = 0;     // relayed through the core's scratch
+  uint64_t body_bytes_spliced = 0;    // relayed without a copy in userspace
+  uint64_t tunnels = 0;               // upgrades and CONNECTs
+  uint64_t tunnel_bytes = 0;          // both directions
+  uint64_t tunnel_bytes_spliced = 0;  // of them, without a copy in userspace
+  uint64_t file_bytes_sendfile = 0;   // of files, without a copy in userspace
+  uint64_t file_bytes_copied = 0;     // of files, read and sent
+  uint64_t file_bytes_memory = 0;     // of files that are kept in memory
 };
 
 }  // namespace weir::proxy

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <weir/base/ip.h>
+#include <weir/files/mime.h>
+#include <weir/files/store.h>
 #include <weir/http/h1/parser.h>
 
 namespace weir::proxy {
@@ -17,11 +20,15 @@ struct Settings {
   uint32_t keepalive_timeout_ms = 60'000;  // idle between requests
   uint32_t send_timeout_ms = 30'000;       // the client takes nothing for so long
   uint32_t half_close_grace_ms = 1'000;  // after the client's FIN, before the exchange is given up
-  uint64_t max_requests_per_connection = 0;  // 0: no limit
-  uint32_t connections_max = 0;              // of this core; 0: no limit
+  uint32_t tunnel_idle_timeout_ms = 600'000;  // nothing in either direction
+  uint64_t max_requests_per_connection = 0;   // 0: no limit
+  uint32_t connections_max = 0;               // of this core; 0: no limit
   http::h1::HeadLimits head_limits;
   bool x_forwarded = true;
-  bool forwarded = false;  // RFC 7239 as well
+  bool forwarded = false;                        // RFC 7239 as well
+  std::shared_ptr<const files::MimeTypes> mime;  // null: no Content-Type for files
+  files::StoreLimits files;
+  uint64_t splice_min = 0;  // bodies are spliced from this many bytes on; 0: never
   bool access_log = false;
   // X-Client-Cert-* are set from the verified certificate, and removed from what clients send.
   bool client_cert_headers = false;

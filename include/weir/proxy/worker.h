@@ -8,8 +8,10 @@
 
 #include <weir/base/intrusive_list.h>
 #include <weir/base/ip.h>
+#include <weir/files/store.h>
 #include <weir/log/channel.h>
 #include <weir/log/error_log.h>
+#include <weir/net/pipe_pool.h>
 #include <weir/proxy/counters.h>
 #include <weir/proxy/generation.h>
 #include <weir/runtime/reactor.h>
@@ -82,6 +84,8 @@ class Worker {
   GenerationReader generations;
   upstream::Registry upstreams;
   Counters counters;
+  net::PipePool pipes;
+  files::Store files;
   const uint16_t core;
   net::tls::Engine* const tls;  // null: no TLS anywhere
   char* scratch() noexcept { return scratch_.get(); }

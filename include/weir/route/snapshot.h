@@ -40,7 +40,7 @@ inline constexpr size_t kRoutePathBytesMax = 8192;
 // This bounds that work per path.
 inline constexpr size_t kRoutesPerPathMax = 1000;
 
-enum class ActionKind : uint8_t { kProxy, kRedirect, kRespond };
+enum class ActionKind : uint8_t { kProxy, kRedirect, kRespond, kFile, kConnect };
 
 struct Condition;  // src/route/conditions.h
 
@@ -66,6 +66,35 @@ struct Redirect {
   std::span<const LocationPiece> location;  // expand_location in match.h turns it into text
 };
 
+struct ErrorPage {
+  uint16_t status = 0;
+  std::string_view path;
+};
+
+// As FileAction.
+struct FileRoute {
+  std::string_view root;
+  std::span<const std::string_view> index;
+  std::string_view fallback;
+  std::span<const ErrorPage> error_pages;
+  std::string_view cache_control;
+  uint32_t expires_s = 0;
+  FileLinks links = FileLinks::kBelowRoot;
+  bool listing = false;
+  bool hidden = false;
+  bool precompressed = true;
+  bool in_memory = false;
+};
+
+// As ConnectAction.
+struct ConnectRoute {
+  struct Target {
+    std::string_view authority;
+    uint32_t upstream = 0;
+  };
+  std::span<const Target> targets;
+};
+
 // One route, ready for use. Views point into the snapshot and live as long as it does.
 struct Route {
   ActionKind kind = ActionKind::kProxy;
@@ -78,10 +107,13 @@ struct Route {
   std::string_view path;         // without trailing slash unless `exact`; "" is the root
   std::string_view target_path;  // likewise; use rewrite_path
   union {
-    const Redirect* redirect;  // kRedirect
-    const Respond* respond;    // kRespond
+    const Redirect* redirect;     // kRedirect
+    const Respond* respond;       // kRespond
+    const FileRoute* file;        // kFile
+    const ConnectRoute* connect;  // kConnect
     const void* detail = nullptr;
   };
+  std::span<const std::string_view> upgrades;  // kProxy: lower case
   const Condition* conditions = nullptr;
   uint32_t condition_count = 0;
   std::string_view name;

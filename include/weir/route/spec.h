@@ -91,9 +91,37 @@ struct RespondAction {
   std::string body;
 };
 
-// A new kind of action (File comes next) is a new struct here, a new ActionKind in snapshot.h and
-// one more case in src/route/compile.cc.
-using Action = std::variant<ProxyAction, RedirectAction, RespondAction>;
+// Symbolic links on the way from `root` to a file.
+enum class FileLinks : uint8_t { kBelowRoot, kAnywhere, kNone };
+
+struct FileAction {
+  // An absolute path: a directory, below which the rest of the request's path is looked up, or a
+  // file, which is served for exactly the route's path.
+  std::string root;
+  std::vector<std::string> index{"index.html"};  // names tried in a directory, in order
+  std::string fallback;                          // relative to root: instead of a 404; empty: none
+  std::vector<std::pair<uint16_t, std::string>> error_pages;  // relative to root, by status
+  std::string cache_control;                                  // of 200 and 206; empty: none
+  uint32_t expires_s = 0;                                     // 0: no Expires
+  FileLinks links = FileLinks::kBelowRoot;
+  bool listing = false;       // of directories without an index
+  bool hidden = false;        // names that begin with a dot
+  bool precompressed = true;  // NAME.br, NAME.zst, NAME.gz
+  bool in_memory = false;     // contents are kept, within the budget
+};
+
+// CONNECT to one of these and no other.
+struct ConnectTarget {
+  std::string authority;  // "host:port", lower case
+  uint32_t upstream = 0;  // index into the UpstreamSpec vector given to the same build
+};
+struct ConnectAction {
+  std::vector<ConnectTarget> targets;
+};
+
+// A new kind of action is a new struct here, a new ActionKind in snapshot.h and one more case in
+// src/route/compile.cc.
+using Action = std::variant<ProxyAction, RedirectAction, RespondAction, FileAction, ConnectAction>;
 
 struct RouteSpec {
   // "example.com", "*.example.com" (one or more labels in place of the star) or "*" (any host).
@@ -108,6 +136,8 @@ struct RouteSpec {
   std::vector<NameValueCondition> query;
   std::vector<base::Cidr> source;  // empty: any. A client without an IP fits none.
   Action action;
+  // Protocols to which a request may switch (Upgrade), lower case; of a ProxyAction.
+  std::vector<std::string> upgrades{"websocket"};
   // The stages of this route (policy settings) will be a member `plan` here.
   std::string origin_text;               // "weir.toml:12": for explain, logs and build errors
   std::string name;                      // for logs and metrics; may be empty

@@ -46,6 +46,10 @@ bool names_content_type(const RespondDraft& draft) noexcept {
 
 }  // namespace
 
+std::string_view check_field_text(const ScalarValue& value) {
+  return is_field_value(value.text) ? "" : "must not contain line ends or control characters";
+}
+
 bool is_redirect_status(int64_t status) noexcept {
   return (status >= 301 && status <= 303) || status == 307 || status == 308;
 }

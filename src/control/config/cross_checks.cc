@@ -132,9 +132,15 @@ void check_routes(Reader& reader) {
 
 void check_upstreams(Reader& reader) {
   std::vector<bool> used(reader.config.upstreams.size());
+  const auto use = [&used](uint32_t upstream) {
+    if (upstream < used.size()) used[upstream] = true;
+  };
   for (const Route& route : reader.config.routes) {
-    const auto* proxy = std::get_if<route::ProxyAction>(&route.spec.action);
-    if (proxy != nullptr && proxy->upstream < used.size()) used[proxy->upstream] = true;
+    if (const auto* proxy = std::get_if<route::ProxyAction>(&route.spec.action)) {
+      use(proxy->upstream);
+    } else if (const auto* connect = std::get_if<route::ConnectAction>(&route.spec.action)) {
+      for (const route::ConnectTarget& target : connect->targets) use(target.upstream);
+    }
   }
   for (size_t i = 0; i < used.size(); ++i) {
     const Upstream& upstream = reader.config.upstreams[i];

@@ -41,6 +41,9 @@ void read_upstream_defaults(Reader& reader, const Node& table, const KeyPath& pa
 // Index of the upstream that `proxy` or `url` names, and the path to put in place of the route's.
 std::optional<route::ProxyAction> read_proxy_target(Reader& reader, const Node& node,
                                                     const KeyPath& path);
+// The upstream that is a server without a section of its own; made where it is not known yet.
+uint32_t implicit_upstream(Reader& reader, std::string name, UpstreamServer server,
+                           const Place& place);
 
 // routes.cc, object: RouteDraft
 void read_hosts(Reader& reader, const TableEntry& entry, void* object);
@@ -52,8 +55,30 @@ void read_source(Reader& reader, const TableEntry& entry, void* object);
 void read_proxy(Reader& reader, const TableEntry& entry, void* object);
 void read_redirect(Reader& reader, const TableEntry& entry, void* object);
 void read_respond(Reader& reader, const TableEntry& entry, void* object);
+void read_connect(Reader& reader, const TableEntry& entry, void* object);
+void read_upgrade(Reader& reader, const TableEntry& entry, void* object);
 void read_routes(Reader& reader, const Node& list, const KeyPath& path);  // [[route]]
 std::vector<std::string> read_method_list(Reader& reader, const TableEntry& entry);
+// Notes the action that the table gives; false (reported) when it has one already.
+bool begin_action(Reader& reader, const TableEntry& entry, RouteDraft& draft);
+std::string_view check_name(const ScalarValue& value);
+
+// files.cc, object: route::FileAction; read_file: RouteDraft, read_mime_types: MimeSettings
+void read_file(Reader& reader, const TableEntry& entry, void* object);
+void read_file_root(Reader& reader, const TableEntry& entry, void* object);
+void read_file_index(Reader& reader, const TableEntry& entry, void* object);
+void read_file_fallback(Reader& reader, const TableEntry& entry, void* object);
+void read_error_pages(Reader& reader, const TableEntry& entry, void* object);
+void read_mime_types(Reader& reader, const TableEntry& entry, void* object);
+std::string_view check_media_type(const ScalarValue& value);
+std::string_view check_charset(const ScalarValue& value);
+std::string_view check_optional_absolute(const ScalarValue& value);
+
+// tunnels.cc
+std::vector<std::string> read_protocols(Reader& reader, const TableEntry& entry);
+route::ConnectAction read_connect_targets(Reader& reader, const TableEntry& entry);
+// What a CONNECT route has to look like beside its targets.
+void finish_connect(Reader& reader, const Node& table, const KeyPath& path, RouteDraft& draft);
 
 // actions.cc, object: RedirectDraft, RespondDraft
 void read_location(Reader& reader, const TableEntry& entry, void* object);
@@ -64,11 +89,13 @@ bool finish_respond(Reader& reader, const RespondDraft& draft, const Place& plac
 inline constexpr std::string_view kRedirectStatusComplaint =
     "a redirect's status is 301, 302, 303, 307 or 308";
 bool is_redirect_status(int64_t status) noexcept;
+std::string_view check_field_text(const ScalarValue& value);
 bool set_location(Reader& reader, const Node& node, const KeyPath& path, std::string& location);
 
 // short_form.cc, object: ShortDraft
 void read_short_type(Reader& reader, const TableEntry& entry, void* object);
 void read_short_url(Reader& reader, const TableEntry& entry, void* object);
+void read_short_file(Reader& reader, const TableEntry& entry, void* object);
 void read_short_headers(Reader& reader, const TableEntry& entry, void* object);
 void read_short_security(Reader& reader, const TableEntry& entry, void* object);
 void read_allowed_methods(Reader& reader, const TableEntry& entry, void* object);

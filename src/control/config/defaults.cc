@@ -57,6 +57,7 @@ Listener::Listener() { apply_defaults(section("listener"), this); }
 ServerSettings::ServerSettings() : threads(0) { apply_defaults(section("server"), this); }
 LoggingSettings::LoggingSettings() { apply_defaults(section("logging"), this); }
 PerformanceSettings::PerformanceSettings() { apply_defaults(section("performance"), this); }
+MimeSettings::MimeSettings() { apply_defaults(section("mime"), this); }
 SecuritySettings::SecuritySettings() { apply_defaults(section("security"), this); }
 TlsSettings::TlsSettings()
     : ciphers(kDefaultCiphers),

@@ -48,6 +48,7 @@ max_log_size = "100MiB"
 
 inline constexpr std::string_view kPerformanceExample = R"([performance]
 reuseport_balancing = "cbpf"
+open_file_cache_valid = "10s"
 )";
 
 inline constexpr std::string_view kSecurityExample = R"([security]
@@ -86,6 +87,15 @@ path = "/health"
 match = "exact"
 source = "10.0.0.0/8"
 respond = {status = 200, body = "ok\n"}
+
+[[route]]
+path = "/chat"
+proxy = "http://127.0.0.1:3001"
+upgrade = ["websocket"]
+
+[[route]]
+connect = ["db.internal:5432", "10.0.0.1:443"]
+source = "10.0.0.0/8"
 )";
 
 inline constexpr std::string_view kRespondExample = R"([[route]]
@@ -96,6 +106,33 @@ status = 200
 content_type = "text/html"
 headers = {"Cache-Control" = "no-store"}
 body = "<h1>Hello</h1>"
+)";
+
+inline constexpr std::string_view kFileExample = R"([[route]]
+host = "www.example.com"
+file = "/var/www/site"
+
+[[route]]
+host = "app.example.com"
+
+[route.file]
+path = "/var/www/app"
+fallback = "index.html"
+cache_control = "no-cache"
+error_pages = {403 = "errors/403.html"}
+
+[[route]]
+host = "app.example.com"
+path = "/assets/"
+file = {path = "/var/www/app/assets", expires = "365d", mode = "memory"}
+)";
+
+inline constexpr std::string_view kMimeExample = R"([mime]
+default_type = "text/plain"
+
+[mime.types]
+md = "text/markdown"
+glb = "model/gltf-binary"
 )";
 
 inline constexpr std::string_view kShortExample = R"([host_routes."example.com"]
@@ -111,6 +148,11 @@ status = 301
 type = "Proxy"
 url = "http://127.0.0.1:4000"
 security = {allowed_methods = ["GET", "HEAD"], max_request_body_size = "1MiB"}
+
+[path_routes."example.com"."/static/"]
+type = "File"
+path = "/var/www/static"
+mode = "memory"
 )";
 
 // The opening of the page: a whole configuration.

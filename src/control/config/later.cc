@@ -10,8 +10,6 @@ namespace {
 
 constexpr std::string_view kAcme = "the automatic certificates release";
 constexpr std::string_view kEarlyData = "the early data release";
-constexpr std::string_view kFiles = "the static files release";
-constexpr std::string_view kTunnels = "the WebSocket and tunnel release";
 constexpr std::string_view kUpstreams = "the balancing and health check release";
 constexpr std::string_view kHttp2 = "the HTTP/2 release";
 constexpr std::string_view kHttp3 = "the HTTP/3 release";
@@ -28,7 +26,6 @@ constexpr std::string_view kErrorPages = "the error pages release";
 
 constexpr std::array kLater = {
     LaterKey{"", "acme", kAcme},
-    LaterKey{"", "files", kFiles},
     LaterKey{"", "load_balancer", kUpstreams},
     LaterKey{"", "health_check", kUpstreams},
     LaterKey{"", "http2", kHttp2},
@@ -58,9 +55,6 @@ constexpr std::array kLater = {
     LaterKey{"server", "http3*", kHttp3},
     LaterKey{"server", "proxy_protocol", kProxyProtocol},
     LaterKey{"server", "error_pages", kErrorPages},
-
-    LaterKey{"performance", "open_file_cache*", kFiles},
-    LaterKey{"performance", "splice*", kFiles},
 
     LaterKey{"security", "enable_seccomp", kSandbox},
     LaterKey{"security", "seccomp*", kSandbox},
@@ -98,13 +92,6 @@ constexpr std::array kLater = {
     LaterKey{"upstream.NAME.servers[]", "priority", kUpstreams},
     LaterKey{"upstream.NAME.servers[]", "max_connections", kUpstreams},
 
-    LaterKey{"route", "file", kFiles},
-    LaterKey{"route", "index", kFiles},
-    LaterKey{"route", "mode", kFiles},
-    LaterKey{"route", "try_files", kFiles},
-    LaterKey{"route", "upgrade*", kTunnels},
-    LaterKey{"route", "websocket*", kTunnels},
-    LaterKey{"route", "connect*", kTunnels},
     LaterKey{"route", "rate_limit*", kAccess},
     LaterKey{"route", "auth*", kAccess},
     LaterKey{"route", "basic_auth", kAccess},
@@ -122,10 +109,6 @@ constexpr std::array kLater = {
     LaterKey{"route", "plugins", kPlugins},
     LaterKey{"route", "error_pages", kErrorPages},
 
-    LaterKey{"path_routes.HOST.PATH", "path", kFiles},
-    LaterKey{"path_routes.HOST.PATH", "index", kFiles},
-    LaterKey{"path_routes.HOST.PATH", "mode", kFiles},
-    LaterKey{"path_routes.HOST.PATH", "open_file_cache", kFiles},
     LaterKey{"path_routes.HOST.PATH", "compression", kCompression},
     LaterKey{"path_routes.HOST.PATH", "cache", kCache},
     LaterKey{"path_routes.HOST.PATH", "early_data", kEarlyData},

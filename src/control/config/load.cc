@@ -39,6 +39,7 @@ constexpr std::array kTopLevel = {
     TopLevel{"logging", read_settings<&Config::logging>},
     TopLevel{"performance", read_settings<&Config::performance>},
     TopLevel{"security", read_settings<&Config::security>},
+    TopLevel{"mime", read_settings<&Config::mime>},
     TopLevel{"upstream_defaults", read_upstream_defaults},
     TopLevel{"upstream", read_upstreams},
     TopLevel{"route", read_routes},

@@ -109,11 +109,20 @@ void Reader::table(const Node& node, const Section& section, void* object, const
       config.places.emplace(KeyPath{.parent = &path, .key = found.setting->key}.to_string(),
                             member.value.place());
     }
-    if (found.setting->type == ValueType::kCustom) {
-      found.setting->read(*this, TableEntry{.member = member, .path = here}, object);
-    } else if (const auto value = scalar(member.value, *found.setting, found.unit, here)) {
-      found.setting->store(object, *value);
-    }
+    entry(member, found, object, here);
+  }
+}
+
+void Reader::entry(const Member& member, const Section& section, void* object,
+                   const KeyPath& path) {
+  entry(member, find(section, member.key), object, KeyPath{.parent = &path, .key = member.key});
+}
+
+void Reader::entry(const Member& member, const Found& found, void* object, const KeyPath& here) {
+  if (found.setting->type == ValueType::kCustom) {
+    found.setting->read(*this, TableEntry{.member = member, .path = here}, object);
+  } else if (const auto value = scalar(member.value, *found.setting, found.unit, here)) {
+    found.setting->store(object, *value);
   }
 }
 

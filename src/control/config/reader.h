@@ -76,6 +76,8 @@ class Reader {
   }
   // Reads a table along a section of the schema into the object that the section describes.
   void table(const Node& node, const Section& section, void* object, const KeyPath& path);
+  // The same for one of its entries, whose key is known to be a setting of the section.
+  void entry(const Member& member, const Section& section, void* object, const KeyPath& path);
   // Whether the node is a table; reports if not.
   bool is_table(const Node& node, const KeyPath& path);
   void unknown_key(const Section& section, const Member& member, const KeyPath& path);
@@ -98,6 +100,7 @@ class Reader {
     const Setting* setting = nullptr;
     Unit unit = Unit::kFree;
   };
+  void entry(const Member& member, const Found& found, void* object, const KeyPath& here);
   static Found find(const Section& section, std::string_view key);
   static Found find_alias(const Section& section, std::string_view key);
   std::optional<int64_t> number(const Node& node, const Setting& setting, Unit unit,

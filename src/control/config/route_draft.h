@@ -34,11 +34,12 @@ struct RespondDraft {
 
 struct RouteDraft {
   Route route;
-  uint8_t match = 0;            // position among the choices of `match`
-  std::string_view action_key;  // the first action that the table gives; empty: none yet
+  uint8_t match = 0;             // position among the choices of `match`
+  std::string_view action_key;   // the first action that the table gives; empty: none yet
+  std::optional<Place> upgrade;  // of the key, where the table gives it
 };
 
-enum class ShortType : uint8_t { kNone, kProxy, kRedirect, kRespond };
+enum class ShortType : uint8_t { kNone, kProxy, kRedirect, kRespond, kFile };
 
 // A table of the short form. Which keys belong together is known only once all are read.
 struct ShortDraft {
@@ -47,6 +48,7 @@ struct ShortDraft {
   std::optional<Member> url;
   uint16_t status = 0;  // 0: not given
   RespondDraft respond;
+  std::vector<Member> file;  // what the table gives of [route.file]
   std::vector<std::string> allowed_methods;
 };
 

@@ -15,18 +15,6 @@ namespace {
 
 RouteDraft& draft_of(void* object) noexcept { return *static_cast<RouteDraft*>(object); }
 
-// Notes the action that the table gives; false (reported) when it has one already.
-bool begin_action(Reader& reader, const TableEntry& entry, RouteDraft& draft) {
-  if (draft.action_key.empty()) {
-    draft.action_key = entry.member.key;
-    return true;
-  }
-  reader.error(
-      entry.member.place, entry.path,
-      "is a second action beside " + quoted(draft.action_key) + ": a route has exactly one");
-  return false;
-}
-
 bool check_value(Reader& reader, const Node& node, const KeyPath& path, std::string_view value) {
   if (is_field_value(value) && base::trim(value) == value) return true;
   reader.error(node.place(), path, "is a value that no request can have");
@@ -60,6 +48,21 @@ void read_condition(Reader& reader, const Node& node, const KeyPath& path, std::
 }
 
 }  // namespace
+
+bool begin_action(Reader& reader, const TableEntry& entry, RouteDraft& draft) {
+  if (draft.action_key.empty()) {
+    draft.action_key = entry.member.key;
+    return true;
+  }
+  reader.error(
+      entry.member.place, entry.path,
+      "is a second action beside " + quoted(draft.action_key) + ": a route has exactly one");
+  return false;
+}
+
+std::string_view check_name(const ScalarValue& value) {
+  return !value.text.empty() && is_field_value(value.text) ? "" : "must be a name";
+}
 
 void read_hosts(Reader& reader, const TableEntry& entry, void* object) {
   std::vector<std::string> hosts;
@@ -182,6 +185,16 @@ void read_respond(Reader& reader, const TableEntry& entry, void* object) {
   draft_of(object).route.spec.action = std::move(action);
 }
 
+void read_connect(Reader& reader, const TableEntry& entry, void* object) {
+  if (!begin_action(reader, entry, draft_of(object))) return;
+  draft_of(object).route.spec.action = read_connect_targets(reader, entry);
+}
+
+void read_upgrade(Reader& reader, const TableEntry& entry, void* object) {
+  draft_of(object).upgrade = entry.member.place;
+  draft_of(object).route.spec.upgrades = read_protocols(reader, entry);
+}
+
 void read_routes(Reader& reader, const Node& list, const KeyPath& path) {
   if (list.kind() != Kind::kList) {
     reader.error(list.place(), path, "must be a list of tables: write [[route]]");
@@ -197,10 +210,15 @@ void read_routes(Reader& reader, const Node& list, const KeyPath& path) {
     draft.route.place = table.place();
     draft.route.key = here.to_string();
     reader.table(table, route_section, &draft, here);
-    if (table.kind() == Kind::kTable && draft.action_key.empty() && !table.has("file")) {
+    if (table.kind() == Kind::kTable && draft.action_key.empty()) {
       reader.error(table.place(), here,
-                   "has no action; give one of \"proxy\", \"redirect\", \"respond\"");
+                   "has no action; give one of \"proxy\", \"redirect\", \"respond\", \"file\", "
+                   "\"connect\"");
+    } else if (draft.upgrade && draft.action_key != "proxy") {
+      reader.error(*draft.upgrade, KeyPath{.parent = &here, .key = "upgrade"},
+                   "goes with proxy only, not with " + std::string(draft.action_key));
     }
+    if (draft.action_key == "connect") finish_connect(reader, table, here, draft);
     draft.route.spec.exact = draft.match != 0;
     // A route with errors would be compared with the others as something that it is not meant to
     // be.

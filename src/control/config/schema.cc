@@ -10,6 +10,9 @@
 #include "binding.h"
 #include "custom_settings.h"
 #include "examples.h"
+#include "schema_files.h"
+#include "schema_parts.h"
+#include "schema_routes.h"
 #include "schema_tls.h"
 #include "suggest.h"
 #include "syntax.h"
@@ -21,14 +24,6 @@ namespace {
 
 using enum ValueType;
 
-constexpr int64_t kSecond = 1000;
-constexpr int64_t kMinute = 60 * kSecond;
-constexpr int64_t kHour = 60 * kMinute;
-constexpr int64_t kDay = 24 * kHour;
-constexpr int64_t kKiB = 1024;
-constexpr int64_t kMiB = 1024 * kKiB;
-constexpr int64_t kGiB = 1024 * kMiB;
-constexpr int64_t kTiB = 1024 * kGiB;
 // Milliseconds of a timeout fit 32 bits in a snapshot.
 static_assert(30 * kDay < UINT32_MAX);
 
@@ -42,10 +37,6 @@ std::string_view check_pseudonym(const ScalarValue& value) {
   return value.text.empty() || is_token(value.text)
              ? ""
              : "must be letters, digits and marks without spaces, or empty";
-}
-
-std::string_view check_field_text(const ScalarValue& value) {
-  return is_field_value(value.text) ? "" : "must not contain line ends or control characters";
 }
 
 std::string_view check_account(const ScalarValue& value) {
@@ -65,18 +56,6 @@ std::string_view check_host_header(const ScalarValue& value) {
 
 std::string_view check_power_of_two(const ScalarValue& value) {
   return std::has_single_bit(static_cast<uint64_t>(value.number)) ? "" : "must be a power of two";
-}
-
-std::string_view check_name(const ScalarValue& value) {
-  return !value.text.empty() && is_field_value(value.text) ? "" : "must be a name";
-}
-
-std::string_view check_prefix(const ScalarValue& value) {
-  return value.text.empty() ? "must not be empty: true stands for any value" : "";
-}
-
-std::string_view check_redirect_status(const ScalarValue& value) {
-  return is_redirect_status(value.number) ? "" : kRedirectStatusComplaint;
 }
 
 constexpr std::array kListener = {
@@ -217,6 +196,14 @@ constexpr std::array kServer = {
          .zero = "cancel at once",
          .doc = "How long a client that closed its sending side is waited for while its response "
                 "does not come, or does not go on; then the exchange is cancelled."}),
+    bind<&ServerSettings::tunnel_idle_timeout>(
+        {.key = "tunnel_idle_timeout",
+         .type = kDuration,
+         .fallback = "10m",
+         .minimum = 1,
+         .maximum = 30 * kDay,
+         .doc = "Longest time for which a tunnel (WebSocket, `CONNECT`) may carry nothing in "
+                "either direction; then it is closed."}),
     bind<&ServerSettings::via>({.key = "via",
                                 .type = kString,
                                 .fallback = "weir",
@@ -301,7 +288,7 @@ constexpr std::array kLogging = {
                                            .doc = "Rotated files that are kept."}),
 };
 
-constexpr std::array kPerformance = {
+constexpr std::array kPerformanceGeneral = {
     bind<&PerformanceSettings::reuseport_balancing>(
         {.key = "reuseport_balancing",
          .type = kChoice,
@@ -339,6 +326,8 @@ constexpr std::array kPerformance = {
                 "takes one-shot otherwise."}),
 };
 
+constexpr std::array kPerformance = concatenated(kPerformanceGeneral, kPerformanceFiles);
+
 constexpr std::array kSecurity = {
     bind<&SecuritySettings::max_concurrent_connections>(
         {.key = "max_concurrent_connections",
@@ -367,17 +356,6 @@ constexpr std::array kSecurity = {
                    "for example `[\"10.0.0.0/8\", \"::1\"]`. Those of all others are replaced.",
             .read = read_trusted_proxies},
 };
-
-template <size_t... N>
-constexpr auto concatenated(const std::array<Setting, N>&... parts) {
-  std::array<Setting, (N + ...)> result{};
-  size_t at = 0;
-  const auto append = [&result, &at](const auto& part) {
-    for (const Setting& setting : part) result[at++] = setting;
-  };
-  (append(parts), ...);
-  return result;
-}
 
 constexpr std::array kUpstreamServers = {
     Setting{.key = "servers",
@@ -472,185 +450,6 @@ constexpr std::array kUpstreamServer = {
                                    .doc = "Share of the requests, relative to the other servers."}),
 };
 
-constexpr std::array kRoute = {
-    Setting{.key = "name",
-            .type = kString,
-            .doc = "Name in logs and in `weir explain`.",
-            .check = check_name,
-            .store =
-                [](void* object, const ScalarValue& value) {
-                  static_cast<RouteDraft*>(object)->route.spec.name = value.text;
-                }},
-    Setting{.key = "host",
-            .aliases = "hosts",
-            .form = "host or list of hosts",
-            .doc =
-                "`\"example.com\"`, `\"*.example.com\"` (one or more labels in place of the star) "
-                "or `\"*\"`. Without port. Default: any host.",
-            .read = read_hosts},
-    Setting{.key = "path",
-            .fallback = "/",
-            .form = "path",
-            .doc = "A prefix at segment boundaries (`/api` and `/api/` are the same), or the whole "
-                   "path with `match = \"exact\"`.",
-            .read = read_route_path},
-    bind<&RouteDraft::match>({.key = "match",
-                              .type = kChoice,
-                              .fallback = "prefix",
-                              .choices = "prefix exact",
-                              .doc = "How `path` is compared."}),
-    Setting{.key = "methods",
-            .aliases = "method",
-            .form = "method or list of methods",
-            .doc = "Condition: one of these methods. `GET` does not include `HEAD`.",
-            .read = read_methods},
-    Setting{.key = "headers",
-            .form = "table",
-            .doc = "Conditions: `{\"X-Version\" = \"2\"}` (that value), `true` (present), `false` "
-                   "(absent), `{prefix = \"text/\"}`.",
-            .read = read_header_conditions},
-    Setting{.key = "query",
-            .form = "table",
-            .doc = "Conditions on query parameters, written as for `headers`.",
-            .read = read_query_conditions},
-    Setting{.key = "source",
-            .form = "address, block, or list of them",
-            .doc = "Condition: the client's IP is in one of these, for example `\"10.0.0.0/8\"`.",
-            .read = read_source},
-    Setting{.key = "proxy",
-            .form = "upstream or URL",
-            .doc = "Action: pass the request on, to `\"NAME\"` of an `[upstream.NAME]`, to "
-                   "`\"http://HOST[:PORT]\"`, or with a path in place of the route's, "
-                   "`\"http://HOST[:PORT]/PATH\"` or `\"http://NAME/PATH\"`. `https://` where "
-                   "TLS is spoken.",
-            .read = read_proxy},
-    Setting{.key = "redirect",
-            .form = "URL or table",
-            .doc = "Action: redirect, with status 302 or that of the table form "
-                   "(`[route.redirect]`). The URL may hold `${scheme}`, `${host}`, `${path}`, "
-                   "`${query}` and `${uri}` (path with query).",
-            .read = read_redirect},
-    Setting{.key = "respond",
-            .form = "table",
-            .doc = "Action: a fixed response, see `[route.respond]`.",
-            .read = read_respond},
-    Setting{.key = "max_body_size",
-            .type = kSize,
-            .minimum = 1,
-            .maximum = 1024 * kTiB,
-            .zero = "unlimited",
-            .aliases = "max_request_body_size client_max_body_size",
-            .doc = "Largest request body for this route. Default: that of `[server]`.",
-            .store =
-                [](void* object, const ScalarValue& value) {
-                  static_cast<RouteDraft*>(object)->route.max_body_size =
-                      static_cast<uint64_t>(value.number);
-                }},
-};
-
-constexpr std::array kCondition = {
-    Setting{
-        .key = "prefix",
-        .type = kString,
-        .doc = "The value begins with this.",
-        .check = check_prefix,
-        .store = [](void* object,
-                    const ScalarValue& value) { *static_cast<std::string*>(object) = value.text; }},
-};
-
-constexpr std::array kRedirect = {
-    Setting{.key = "url", .form = "URL", .doc = "Where to. Required.", .read = read_location},
-    bind<&RedirectDraft::status>({.key = "status",
-                                  .type = kInteger,
-                                  .fallback = "302",
-                                  .minimum = 301,
-                                  .maximum = 308,
-                                  .doc = "301, 302, 303, 307 or 308.",
-                                  .check = check_redirect_status}),
-};
-
-constexpr std::array kRespond = {
-    bind<&RespondDraft::status>({.key = "status",
-                                 .type = kInteger,
-                                 .fallback = "200",
-                                 .minimum = 200,
-                                 .maximum = 599,
-                                 .doc = "Status code."}),
-    bind<&RespondDraft::body>({.key = "body", .type = kString, .doc = "Body."}),
-    bind<&RespondDraft::content_type>(
-        {.key = "content_type",
-         .type = kString,
-         .doc = "`Content-Type`. Default: `text/plain; charset=utf-8` when there is a body.",
-         .check = check_field_text}),
-    Setting{.key = "headers",
-            .form = "table",
-            .doc =
-                "Header fields; a list as value gives several of one name. Fields of framing and "
-                "connection are weir's own.",
-            .read = read_response_headers},
-};
-
-constexpr std::array kShort = {
-    Setting{.key = "type",
-            .form = "`\"Proxy\"`, `\"Redirect\"` or `\"Respond\"`",
-            .doc = "Action. Required.",
-            .read = read_short_type},
-    Setting{.key = "url",
-            .aliases = "upstream redirect_url",
-            .form = "upstream or URL",
-            .doc = "Proxy: as `proxy`. Redirect: as `redirect`.",
-            .read = read_short_url},
-    bind<&ShortDraft::status>({.key = "status",
-                               .type = kInteger,
-                               .minimum = 200,
-                               .maximum = 599,
-                               .aliases = "redirect_status",
-                               .doc = "Redirect (default 302), Respond (default 200)."}),
-    Setting{.key = "body",
-            .type = kString,
-            .doc = "Respond: as in `respond`.",
-            .store =
-                [](void* object, const ScalarValue& value) {
-                  static_cast<ShortDraft*>(object)->respond.body = value.text;
-                }},
-    Setting{.key = "content_type",
-            .type = kString,
-            .doc = "Respond: as in `respond`.",
-            .check = check_field_text,
-            .store =
-                [](void* object, const ScalarValue& value) {
-                  static_cast<ShortDraft*>(object)->respond.content_type = value.text;
-                }},
-    Setting{.key = "headers",
-            .form = "table",
-            .doc = "Respond: as in `respond`.",
-            .read = read_short_headers},
-    Setting{.key = "security",
-            .form = "table",
-            .doc = "Limits of this route, see below.",
-            .read = read_short_security},
-};
-
-constexpr std::array kShortSecurity = {
-    Setting{.key = "max_request_body_size",
-            .type = kSize,
-            .minimum = 1,
-            .maximum = 1024 * kTiB,
-            .zero = "unlimited",
-            .aliases = "max_body_size client_max_body_size",
-            .doc = "As `max_body_size` of a route.",
-            .store =
-                [](void* object, const ScalarValue& value) {
-                  static_cast<ShortDraft*>(object)->route.max_body_size =
-                      static_cast<uint64_t>(value.number);
-                }},
-    Setting{.key = "allowed_methods",
-            .form = "method or list of methods",
-            .doc = "All others get 405 with `Allow`. (It becomes two routes: one with the "
-                   "condition, one that answers 405.)",
-            .read = read_allowed_methods},
-};
-
 constexpr std::array kSections = {
     Section{
         .name = "listener",
@@ -694,6 +493,12 @@ constexpr std::array kSections = {
             .example = kSecurityExample,
             .settings = kSecurity,
             .places = true},
+    Section{.name = "mime",
+            .header = "[mime]",
+            .doc = "Content types of files, by their extension.",
+            .example = kMimeExample,
+            .settings = kMime,
+            .places = true},
     Section{.name = "upstream_defaults",
             .header = "[upstream_defaults]",
             .doc = "What every `[upstream.NAME]`, and every URL of a route, starts from.",
@@ -715,8 +520,8 @@ constexpr std::array kSections = {
     Section{.name = "route",
             .header = "[[route]]",
             .doc =
-                "Which requests, and what happens to them: `proxy`, `redirect` or `respond`, one "
-                "of them.",
+                "Which requests, and what happens to them: `proxy`, `redirect`, `respond`, `file` "
+                "or `connect`, one of them.",
             .example = kRouteExample,
             .settings = kRoute},
     Section{.name = "route.redirect",
@@ -731,6 +536,13 @@ constexpr std::array kSections = {
             .doc = "A fixed response, also inline: `respond = {status = 200, body = \"ok\\n\"}`.",
             .example = kRespondExample,
             .settings = kRespond},
+    Section{.name = "route.file",
+            .header = "[route.file]",
+            .doc = "Static files, also inline: `file = {path = \"/var/www/site\", listing = "
+                   "true}`. GET, HEAD and OPTIONS are answered; conditions, ranges and "
+                   "precompressed files are dealt with.",
+            .example = kFileExample,
+            .settings = kFile},
     Section{.name = "route.CONDITION",
             .header = "{prefix = ...}",
             .doc = "A condition on a header or query parameter in its table form.",

@@ -12,11 +12,13 @@ namespace weir::control::config {
 
 namespace {
 
-constexpr std::array<std::string_view, 3> kTypeNames = {"Proxy", "Redirect", "Respond"};
+constexpr std::array<std::string_view, 4> kTypeNames = {"Proxy", "Redirect", "Respond", "File"};
 // The keys that go with each type, in the order of kTypeNames.
-constexpr std::array<std::string_view, 3> kTypeKeys = {
+constexpr std::array<std::string_view, 4> kTypeKeys = {
     "type url security", "type url status security",
-    "type status body headers content_type security"};
+    "type status body headers content_type security",
+    "type path index fallback listing hidden symlinks precompressed cache_control expires mode "
+    "error_pages security"};
 
 const Section& short_section() { return section("path_routes.HOST.PATH"); }
 
@@ -39,6 +41,17 @@ bool check_keys(Reader& reader, const Node& table, const KeyPath& path, ShortTyp
   return good;
 }
 
+bool set_file(Reader& reader, const Node& table, const KeyPath& path, ShortDraft& draft) {
+  const size_t errors_before = reader.error_count();
+  const Section& file_section = section("route.file");
+  route::FileAction action;
+  apply_defaults(file_section, &action);
+  for (const Member& member : draft.file) reader.entry(member, file_section, &action, path);
+  if (!table.has("path")) reader.error(table.place(), path, "has no path");
+  draft.route.spec.action = std::move(action);
+  return reader.error_count() == errors_before;
+}
+
 bool set_action(Reader& reader, const Node& table, const KeyPath& path, ShortDraft& draft) {
   if (draft.type == ShortType::kRespond) {
     if (draft.status != 0) draft.respond.status = draft.status;
@@ -47,6 +60,7 @@ bool set_action(Reader& reader, const Node& table, const KeyPath& path, ShortDra
     draft.route.spec.action = std::move(action);
     return true;
   }
+  if (draft.type == ShortType::kFile) return set_file(reader, table, path, draft);
   if (!draft.url) {
     reader.error(table.place(), path, "has no url");
     return false;
@@ -87,18 +101,6 @@ route::RouteSpec refusal_of(const route::RouteSpec& spec, const std::vector<std:
   return result;
 }
 
-bool short_type_is_file(Reader& reader, const Node& table, const KeyPath& path) {
-  std::vector<Member> members;
-  table.members(members);
-  for (const Member& member : members) {
-    if (member.key != "type" || member.value.text() != "File") continue;
-    reader.error(member.value.place(), KeyPath{.parent = &path, .key = "type"},
-                 "\"File\" is not available yet: comes with the static files release");
-    return true;
-  }
-  return false;
-}
-
 void read_short_table(Reader& reader, const Node& table, const KeyPath& path,
                       const std::string& host, std::string route_path) {
   if (!reader.is_table(table, path)) return;
@@ -108,7 +110,6 @@ void read_short_table(Reader& reader, const Node& table, const KeyPath& path,
   draft.route.spec.hosts.push_back(host);
   draft.route.spec.path = std::move(route_path);
   const size_t errors_before = reader.error_count();
-  if (short_type_is_file(reader, table, path)) return;
   reader.table(table, short_section(), &draft, path);
   if (draft.type == ShortType::kNone) {
     if (!table.has("type")) {
@@ -147,7 +148,7 @@ std::string read_host_key(Reader& reader, const Member& member, const KeyPath& p
 
 void read_short_type(Reader& reader, const TableEntry& entry, void* object) {
   constexpr Setting kType{
-      .key = "type", .type = ValueType::kChoice, .choices = "Proxy Redirect Respond"};
+      .key = "type", .type = ValueType::kChoice, .choices = "Proxy Redirect Respond File"};
   const auto value = reader.scalar(entry.member.value, kType, entry.path);
   if (!value) return;
   static_cast<ShortDraft*>(object)->type =
@@ -156,6 +157,10 @@ void read_short_type(Reader& reader, const TableEntry& entry, void* object) {
 
 void read_short_url(Reader& /*reader*/, const TableEntry& entry, void* object) {
   static_cast<ShortDraft*>(object)->url = entry.member;
+}
+
+void read_short_file(Reader& /*reader*/, const TableEntry& entry, void* object) {
+  static_cast<ShortDraft*>(object)->file.push_back(entry.member);
 }
 
 void read_short_headers(Reader& reader, const TableEntry& entry, void* object) {

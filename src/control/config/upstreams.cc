@@ -116,26 +116,31 @@ void pair_key(Reader& reader, const Node& table, const KeyPath& path, UpstreamSe
   }
 }
 
-uint32_t implicit_upstream(Reader& reader, const ProxyUrl& url, const Place& place) {
+uint32_t upstream_of_url(Reader& reader, const ProxyUrl& url, const Place& place) {
   const uint16_t port = url.port.value_or(url.https ? 443 : 80);
   const std::string address = base::lowercase(url.host) + ":" + std::to_string(port);
-  std::string name = (url.https ? "https://" : "http://") + address;
-  if (const auto known = reader.find_upstream(name)) return *known;
   auto server = parse_server(address);
   WEIR_CHECK(server.has_value());  // parse_proxy_url() applied the same rules to host and port
+  server->https = url.https;
+  return implicit_upstream(reader, (url.https ? "https://" : "http://") + address,
+                           std::move(*server), place);
+}
+
+}  // namespace
+
+uint32_t implicit_upstream(Reader& reader, std::string name, UpstreamServer server,
+                           const Place& place) {
+  if (const auto known = reader.find_upstream(name)) return *known;
   Upstream upstream;
   static_cast<UpstreamSettings&>(upstream) = reader.config.upstream_defaults;
   upstream.place = place;
   upstream.name = std::move(name);
   upstream.implicit = true;
-  upstream.tls = url.https;
-  server->https = url.https;
-  server->place = place;
-  upstream.servers.push_back(std::move(*server));
+  upstream.tls = server.https;
+  server.place = place;
+  upstream.servers.push_back(std::move(server));
   return reader.add_upstream(std::move(upstream));
 }
-
-}  // namespace
 
 void read_server_address(Reader& reader, const TableEntry& entry, void* object) {
   const auto text = reader.text(entry.member.value, entry.path);
@@ -238,7 +243,7 @@ std::optional<route::ProxyAction> read_proxy_target(Reader& reader, const Node& 
                             : "the upstream " + name + " has tls: write it with https://");
     return std::nullopt;
   }
-  action.upstream = named ? *named : implicit_upstream(reader, *url, node.place());
+  action.upstream = named ? *named : upstream_of_url(reader, *url, node.place());
   action.target_path = std::move(url->path);
   return action;
 }

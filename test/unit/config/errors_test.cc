@@ -145,7 +145,8 @@ TEST_CASE("unknown keys get the nearest known one, or their home") {
         "or [upstream.NAME]"}},
       {"[performance]\nzzzzzz = 2",
        {"weir.toml:2:1: performance.zzzzzz: unknown key; known here: reuseport_balancing, "
-        "huge_pages_enabled, receive_buffers, receive_strategy"}},
+        "huge_pages_enabled, receive_buffers, receive_strategy, splice_threshold, "
+        "open_file_cache_entries, open_file_cache_valid, file_memory, file_memory_max_size"}},
       {"[servr]\nthreads = 2", {"weir.toml:1:2: servr: unknown key; did you mean \"server\"?"}},
       {"threads = 2", {"weir.toml:1:1: threads: unknown key here; it belongs to [server]"}},
       {"[[route]]\nrespond = {boddy = \"x\"}",
@@ -157,7 +158,8 @@ TEST_CASE("unknown keys get the nearest known one, or their home") {
       {"[[route]]\n\"a b\" = 1\nrespond = {}",
        {"weir.toml:2:1: route[0].\"a b\": unknown key; known here: name, host, path, match, "
         "methods, "
-        "headers, query, source, proxy, redirect, respond, max_body_size"}},
+        "headers, query, source, proxy, redirect, respond, "
+        "file, connect, upgrade, max_body_size"}},
   });
 }
 
@@ -323,7 +325,7 @@ TEST_CASE("what a route does") {
   check({
       {"[[route]]\npath = \"/x\"",
        {"weir.toml:1:1: route[0]: has no action; give one of \"proxy\", \"redirect\", "
-        "\"respond\""}},
+        "\"respond\", \"file\", \"connect\""}},
       {"[[route]]\nredirect = \"/x\"\nrespond = {}",
        {"weir.toml:3:1: route[0].respond: is a second action beside \"redirect\": a route has "
         "exactly one"}},
@@ -373,10 +375,11 @@ TEST_CASE("what a route does") {
 TEST_CASE("the short form") {
   check({
       {"[host_routes.a]\nurl = \"http://b\"",
-       {"weir.toml:1:1: host_routes.a: has no type; one of \"Proxy\", \"Redirect\", \"Respond\""}},
+       {"weir.toml:1:1: host_routes.a: has no type; one of \"Proxy\", \"Redirect\", \"Respond\", "
+        "\"File\""}},
       {"[host_routes.a]\ntype = \"proxy\"",
        {"weir.toml:2:8: host_routes.a.type: must be one of \"Proxy\", \"Redirect\", \"Respond\", "
-        "not "
+        "\"File\", not "
         "\"proxy\"; did you mean \"Proxy\"?"}},
       {"[host_routes.a]\ntype = \"Proxy\"", {"weir.toml:1:1: host_routes.a: has no url"}},
       {"[host_routes.a]\ntype = \"Proxy\"\nurl = \"b\"",
@@ -399,12 +402,19 @@ TEST_CASE("the short form") {
        "= 1",
        {"weir.toml:4:1: path_routes.a.\"/\".security.alowed_methods: unknown key; did you mean "
         "\"allowed_methods\"?"}},
-      {"[host_routes.a]\ntype = \"File\"\npath = \"/srv\"\nindex = \"index.html\"",
-       {"weir.toml:2:8: host_routes.a.type: \"File\" is not available yet: comes with the static "
-        "files release"}},
+      {"[host_routes.a]\ntype = \"File\"\nindex = \"index.html\"",
+       {"weir.toml:1:1: host_routes.a: has no path"}},
+      {"[host_routes.a]\ntype = \"File\"\npath = \"srv\"\nurl = \"/x\"",
+       {"weir.toml:4:1: host_routes.a.url: does not go with type = \"File\""}},
+      {"[host_routes.a]\ntype = \"File\"\npath = \"srv\"",
+       {"weir.toml:3:8: host_routes.a.path: must be an absolute path such as \"/var/www/site\", "
+        "not "
+        "\"srv\""}},
+      {"[host_routes.a]\ntype = \"File\"\npath = \"/srv\"\nmode = \"mmap\"",
+       {"weir.toml:4:8: host_routes.a.mode: must be one of \"sendfile\", \"memory\", not "
+        "\"mmap\""}},
       {"[path_routes.a.\"/\"]\ntype = \"Respond\"\nmode = \"sendfile\"",
-       {"weir.toml:3:1: path_routes.a.\"/\".mode: not available yet: comes with the static files "
-        "release"}},
+       {"weir.toml:3:1: path_routes.a.\"/\".mode: does not go with type = \"Respond\""}},
   });
 }
 

@@ -46,6 +46,16 @@ struct DescribeAction {
     for (const auto& [name, value] : respond.headers) out += " " + name + "=" + value;
     return out;
   }
+  std::string operator()(const route::FileAction& file) const {
+    return "file " + file.root + (file.in_memory ? " memory" : "");
+  }
+  std::string operator()(const route::ConnectAction& connect) const {
+    std::string out = "connect";
+    for (const route::ConnectTarget& target : connect.targets) {
+      out += " " + target.authority + "=" + all.upstreams.at(target.upstream).name;
+    }
+    return out;
+  }
 };
 
 // All of a route but where it stands in the file.

@@ -188,6 +188,7 @@ TEST_CASE("defaults") {
   CHECK(config.server.max_body_size == 0);
   CHECK(config.server.max_requests_per_connection == 0);
   CHECK(config.server.half_close_grace == 1s);
+  CHECK(config.server.tunnel_idle_timeout == 10min);
   CHECK(config.server.via == "weir");
   CHECK_FALSE(config.server.forwarded);
   CHECK(config.server.x_forwarded);
@@ -204,6 +205,15 @@ TEST_CASE("defaults") {
   CHECK_FALSE(config.performance.huge_pages_enabled);
   CHECK(config.performance.receive_buffers == 1024);
   CHECK(config.performance.receive_strategy == ReceiveStrategy::kAuto);
+  CHECK(config.performance.splice_threshold == 1 << 20);
+  CHECK(config.performance.open_file_cache_entries == 1024);
+  CHECK(config.performance.open_file_cache_valid == 1s);
+  CHECK(config.performance.file_memory == 32 << 20);
+  CHECK(config.performance.file_memory_max_size == 64 << 10);
+  CHECK(config.mime.types.empty());
+  CHECK(config.mime.default_type == "application/octet-stream");
+  CHECK(config.mime.charset == "utf-8");
+  CHECK(config.mime.system_file == "/etc/mime.types");
   CHECK(config.security.max_concurrent_connections == 0);
   CHECK(config.security.drop_privileges_user.empty());
   CHECK(config.security.trusted_proxies.empty());

@@ -1,7 +1,10 @@
 // From the text of a configuration to what cores work with: every setting lands where it belongs,
 // ids stay over reloads, names that cannot be resolved are warnings.
 #include <algorithm>
+#include <cstdlib>
 #include <string>
+
+#include <unistd.h>
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -259,4 +262,96 @@ TEST_CASE("routes that contradict each other are errors, and there is no generat
     REQUIRE_FALSE(built.errors.empty());
     CHECK(built.errors[0].find("weir.toml") != std::string::npos);
   }
+}
+
+TEST_CASE("what the configuration says about files and tunnels reaches the settings") {
+  Identities identities;
+  const BuildResult built = build_generation(parse(R"(
+[server]
+tunnel_idle_timeout = "7s"
+[performance]
+splice_threshold = 0
+open_file_cache_entries = 5
+open_file_cache_valid = "20ms"
+file_memory = "1MiB"
+file_memory_max_size = 100
+[mime]
+system_file = ""
+charset = ""
+default_type = "x/none"
+types = {md = "text/x-md"}
+[[route]]
+file = "/"
+)"),
+                                             identities, {});
+  REQUIRE(built.generation);
+  CHECK(built.warnings.empty());
+  const proxy::Settings& settings = built.generation->settings;
+  CHECK(settings.tunnel_idle_timeout_ms == 7000);
+  CHECK(settings.splice_min == 0);
+  CHECK(settings.files.entries_max == 5);
+  CHECK(settings.files.revalidate_ms == 20);
+  CHECK(settings.files.memory_max == 1 << 20);
+  CHECK(settings.files.content_max == 100);
+  REQUIRE(settings.mime);
+  CHECK(settings.mime->lookup("a.MD") == "text/x-md");
+  CHECK(settings.mime->lookup("a.html") == "text/html");
+  CHECK(settings.mime->lookup("a.nothing-known") == "x/none");
+}
+
+TEST_CASE("the system's types, and a file of them that cannot be read") {
+  std::string path = "/tmp/weir-mime-test-XXXXXX";
+  const int fd = ::mkstemp(path.data());
+  REQUIRE(fd >= 0);
+  const std::string_view table = "text/x-system  sys1 html\n";
+  REQUIRE(::write(fd, table.data(), table.size()) == static_cast<ssize_t>(table.size()));
+  ::close(fd);
+  Identities identities;
+  const auto build = [&identities](const std::string& file) {
+    return build_generation(parse("[mime]\nsystem_file = \"" + file +
+                                  "\"\ntypes = {html = \"text/x-own\"}\n"
+                                  "[[route]]\nrespond = {}\n"),
+                            identities, {});
+  };
+  const BuildResult good = build(path);
+  REQUIRE(good.generation);
+  CHECK(good.warnings.empty());
+  CHECK(good.generation->settings.mime->lookup("a.sys1") == "text/x-system; charset=utf-8");
+  CHECK(good.generation->settings.mime->lookup("a.html") == "text/x-own; charset=utf-8");
+  ::unlink(path.c_str());
+  for (const std::string& bad : {path, std::string("/dev/null"), std::string("/tmp")}) {
+    INFO(bad);
+    const BuildResult built = build(bad);
+    REQUIRE(built.generation);
+    REQUIRE(built.warnings.size() == 1);
+    CHECK(built.warnings[0].starts_with("weir.toml:4: mime.system_file: " + bad));
+    CHECK(built.generation->settings.mime->lookup("a.css") == "text/css; charset=utf-8");
+  }
+}
+
+TEST_CASE("files that are not there are a warning, once for each path") {
+  Identities identities;
+  const std::string text = R"([mime]
+system_file = ""
+[[route]]
+path = "/a"
+file = "/nonexistent/site"
+[[route]]
+path = "/b"
+file = "/nonexistent/site"
+[[route]]
+path = "/c"
+file = "/dev/null"
+[[route]]
+path = "/d"
+file = "/tmp"
+)";
+  const BuildResult built = build_generation(parse(text), identities, {});
+  REQUIRE(built.generation);
+  CHECK(built.errors.empty());
+  CHECK(built.warnings ==
+        std::vector<std::string>{
+            "weir.toml:5: route[0]: /nonexistent/site cannot be served (No such file or directory)",
+            "weir.toml:11: route[2]: /dev/null cannot be served (neither a file nor a directory)"});
+  CHECK(build_generation(parse(text), identities, {.resolve_names = false}).warnings.empty());
 }

@@ -58,6 +58,7 @@ struct ServerSettings {
   uint64_t max_body_size;                // 0 = unlimited
   uint64_t max_requests_per_connection;  // 0 = unlimited
   Milliseconds half_close_grace;
+  Milliseconds tunnel_idle_timeout;
   std::string via;  // empty = no Via field
   bool forwarded;
   bool x_forwarded;
@@ -90,6 +91,11 @@ struct PerformanceSettings {
   bool huge_pages_enabled;
   uint32_t receive_buffers;  // per core, a power of two
   ReceiveStrategy receive_strategy;
+  uint64_t splice_threshold;         // 0 = never
+  uint32_t open_file_cache_entries;  // per core
+  Milliseconds open_file_cache_valid;
+  uint64_t file_memory;           // bytes per core
+  uint64_t file_memory_max_size;  // bytes of one file
 
   PerformanceSettings();
 };
@@ -101,6 +107,22 @@ struct SecuritySettings {
   std::vector<base::Cidr> trusted_proxies;
 
   SecuritySettings();
+};
+
+struct MimeType {
+  Place place;
+  std::string extension;  // lowercase, without a dot at its start; none twice
+  std::string type;
+};
+
+// [mime]. The system's file is read when the configuration is applied.
+struct MimeSettings {
+  std::vector<MimeType> types;
+  std::string default_type;  // empty = no Content-Type
+  std::string charset;       // empty = none is named
+  std::string system_file;   // empty = none
+
+  MimeSettings();
 };
 
 // The numbers of the protocol: OpenSSL and net/tls use the same.
@@ -221,6 +243,7 @@ struct Config {
   LoggingSettings logging;
   PerformanceSettings performance;
   SecuritySettings security;
+  MimeSettings mime;
   TlsSettings tls;
   UpstreamSettings upstream_defaults;
   std::vector<Upstream> upstreams;  // named ones in file order, then implicit ones

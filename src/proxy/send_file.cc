@@ -1,0 +1,194 @@
+// Exchange, files: the bytes. Small files go with the head in one send; large ones by sendfile(2)
+// where the socket takes pages (plain, or kernel TLS), else through the core's scratch. A page that
+// is not in memory is read by the ring first: the core never waits for a disk.
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+#include <sys/stat.h>
+
+#include <weir/runtime/sys.h>
+
+#include "exchange.h"
+#include "file_answer.h"
+
+namespace weir::proxy {
+
+using base::Errc;
+using files::FileRef;
+using http::Method;
+using net::Transport;
+using runtime::Task;
+
+namespace {
+
+// Sent between two looks at what is in memory.
+constexpr size_t kPieceBytes = 256 * 1024;
+// Sent before others get their turn.
+constexpr size_t kBytesPerTurn = 1024 * 1024;
+
+// Whether the contents are still what the stamp says: what was sent belongs together then. The
+// change time says nothing about that: it also moves when the name goes to another file, the usual
+// way to replace one.
+bool unchanged(const files::OpenFile& file) noexcept {
+  struct stat now{};
+  if (runtime::sys::fstat(file.fd, &now) < 0) return false;
+  constexpr int64_t kNs = 1'000'000'000;
+  return static_cast<uint64_t>(now.st_size) == file.stamp.size &&
+         now.st_mtim.tv_sec * kNs + now.st_mtim.tv_nsec == file.stamp.modified_ns;
+}
+
+// First and last byte stand for all: the kernel reads ahead in between.
+bool in_memory(int fd, uint64_t offset, size_t bytes) noexcept {
+  char byte;
+  return runtime::sys::pread_cached(fd, &byte, 1, offset) != -EAGAIN &&
+         (bytes == 1 || runtime::sys::pread_cached(fd, &byte, 1, offset + bytes - 1) != -EAGAIN);
+}
+
+}  // namespace
+
+// Makes the pages of a stretch be in memory. False: the disk failed.
+Task<bool> Exchange::warm_pages(const files::OpenFile& file, uint64_t offset, size_t bytes) {
+  if (in_memory(file.fd, offset, bytes)) co_return true;
+  const auto block = std::make_unique_for_overwrite<char[]>(bytes);
+  runtime::AwaitOp op;
+  io_uring_sqe* entry = worker_->reactor.ring().sqe();
+  io_uring_prep_read(entry, file.fd, block.get(), static_cast<unsigned>(bytes), offset);
+  op.start(entry);
+  co_return co_await op >= 0;
+}
+
+// The head, and the whole body where that is small or in memory already.
+Task<> Exchange::send_file_answer(const route::FileRoute& rules, FileAnswer& answer,
+                                  std::string_view tag) {
+  const bool with_body = request_.method != Method::kHead && answer.body.status != 304;
+  if (worker_->draining() || client_->transport->worn_out()) keep_alive_ = false;
+  record_.status = answer.body.status;
+  out_.fill(worker_->reactor.buffers(),
+            [&](base::ByteWriter& out) { write_file_head(out, rules, answer, tag); });
+  answered_ = true;
+  std::vector<files::BodyPiece> pieces = std::move(answer.body.pieces);
+  if (pieces.empty() && answer.body.length > 0 && answer.body.status != 416) {
+    pieces.push_back({.from_file = true, .offset = 0, .size = answer.body.length});
+  }
+  if (!with_body) pieces.clear();
+  if (rules.in_memory && !answer.file->content) (void)co_await worker_->files.load(answer.file);
+  // From here on nothing of the routes is needed, and a long download must not hold them.
+  const uint32_t timeout = pin_->settings.send_timeout_ms;
+  pin_.reset();
+  client_->transport->watch_end(&Exchange::on_client_end, this);
+  const bool whole = co_await send_pieces(answer, pieces, timeout);
+  unwatch_client();
+  pin_ = worker_->generations.pin();
+  if (!whole) broken_ = true;
+}
+
+Task<bool> Exchange::send_pieces(const FileAnswer& answer, std::span<const files::BodyPiece> pieces,
+                                 uint32_t timeout_ms) {
+  std::string_view head = out_.view();
+  for (const files::BodyPiece& piece : pieces) {
+    if (!piece.from_file) {
+      if (!co_await send_bytes(head, answer.body.literal(piece), timeout_ms)) co_return false;
+    } else if (answer.file->content) {
+      const std::string_view content(answer.file->content.get() + piece.offset, piece.size);
+      if (!co_await send_bytes(head, content, timeout_ms)) co_return false;
+      worker_->counters.file_bytes_memory += piece.size;
+    } else if (!co_await send_stretch(*answer.file, piece, head, timeout_ms)) {
+      co_return false;
+    }
+    head = {};
+  }
+  if (!head.empty()) co_return co_await send_bytes(head, {}, timeout_ms);
+  co_return true;
+}
+
+Task<bool> Exchange::send_bytes(std::string_view head, std::string_view body, uint32_t timeout_ms) {
+  iovec parts[2] = {{const_cast<char*>(head.data()), head.size()},
+                    {const_cast<char*>(body.data()), body.size()}};
+  const auto sent = co_await client_->transport->send(parts, 2, timeout_ms);
+  if (!sent) {
+    client_failed(sent.error().code == Errc::kTimedOut);
+    co_return false;
+  }
+  record_.bytes_out += head.size() + body.size();
+  co_return true;
+}
+
+// A stretch of the file behind `head`.
+Task<bool> Exchange::send_stretch(files::OpenFile& file, files::BodyPiece piece,
+                                  std::string_view head, uint32_t timeout_ms) {
+  Transport& client = *client_->transport;
+  if (!head.empty() && piece.size <= out_.room()) {
+    // It fits behind its head.
+    ssize_t got =
+        runtime::sys::pread_cached(file.fd, out_.data() + out_.size(), piece.size, piece.offset);
+    if (got != static_cast<ssize_t>(piece.size)) {  // not all of it is in memory
+      runtime::AwaitOp op;
+      io_uring_sqe* entry = worker_->reactor.ring().sqe();
+      io_uring_prep_read(entry, file.fd, out_.data() + out_.size(),
+                         static_cast<unsigned>(piece.size), piece.offset);
+      op.start(entry);
+      got = co_await op;
+    }
+    if (got != static_cast<ssize_t>(piece.size) || !unchanged(file)) co_return file_failed(file);
+    worker_->counters.file_bytes_copied += piece.size;
+    co_return co_await send_bytes({out_.data(), out_.size() + piece.size}, {}, timeout_ms);
+  }
+  if (!head.empty() && !co_await send_bytes(head, {}, timeout_ms)) co_return false;
+  size_t moved = 0;
+  while (piece.size > 0) {
+    if (cancelled_ != log::Reason::kNone) co_return false;
+    const size_t bytes = std::min<uint64_t>(kPieceBytes, piece.size);
+    if (!co_await warm_pages(file, piece.offset, bytes)) co_return file_failed(file);
+    // The last bytes make the response look complete: they are sent only of an unchanged file.
+    if (bytes == piece.size && !unchanged(file)) co_return file_failed(file);
+    const ssize_t sent = client.may_splice() ? client.send_file(file.fd, piece.offset, bytes)
+                                             : send_copied(file, piece.offset, bytes);
+    if (sent == 0) co_return file_failed(file);  // it ends before it should
+    if (sent < 0 && sent != -EAGAIN) {
+      client_failed(false);
+      co_return false;
+    }
+    if (sent > 0) {
+      piece.offset += static_cast<uint64_t>(sent);
+      piece.size -= static_cast<uint64_t>(sent);
+      record_.bytes_out += static_cast<uint64_t>(sent);
+      uint64_t& counter = client.may_splice() ? worker_->counters.file_bytes_sendfile
+                                              : worker_->counters.file_bytes_copied;
+      counter += static_cast<uint64_t>(sent);
+      moved += static_cast<size_t>(sent);
+    }
+    if (client.unsent() || (sent < 0 && !client.may_splice())) {
+      const auto later = co_await client.send(nullptr, 0, timeout_ms);
+      moved = 0;
+      if (!later) co_return client_failed(later.error().code == Errc::kTimedOut), false;
+    } else if (sent == -EAGAIN) {
+      const auto room = co_await client.writable(timeout_ms);
+      moved = 0;
+      if (!room) co_return client_failed(room.error().code == Errc::kTimedOut), false;
+    } else if (moved >= kBytesPerTurn) {
+      moved = 0;
+      co_await worker_->reactor.yield();
+    }
+  }
+  co_return true;
+}
+
+// For TLS in userspace: as send_direct(), 0 where the file ends.
+ssize_t Exchange::send_copied(const files::OpenFile& file, uint64_t offset, size_t bytes) noexcept {
+  const ssize_t got = runtime::sys::pread_cached(file.fd, worker_->scratch(), bytes, offset);
+  if (got <= 0) return got == -EAGAIN ? 0 : got;
+  return client_->transport->send_direct(worker_->scratch(), static_cast<size_t>(got));
+}
+
+// The file shrank, changed, or cannot be read: what was sent must not look complete.
+bool Exchange::file_failed(files::OpenFile& file) noexcept {
+  file.doubtful = true;  // the next request looks its name up
+  record_.reason = log::Reason::kInternal;
+  WEIR_LOG_LIMITED(worker_->logger, kWarn, "files", "a file changed or failed while it was sent",
+                   {"path", request_.path});
+  return false;
+}
+
+}  // namespace weir::proxy
