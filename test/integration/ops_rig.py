@@ -101,8 +101,8 @@ class Weir:
         self.tell(signal.SIGUSR2)
         cores = int(re.search(r'ready cores=(\d+)', self.log()).group(1))
         lines = wait_until(
-            lambda: (found := re.findall(r'info stats (?:requests|upstreams|core) of_core=.*\n',
-                                         self.log()[since:])) and len(found) == 3 * cores and found,
+            lambda: (found := re.findall(r'info stats (?:requests|upstreams|moved|core) of_core=.*\n',
+                                         self.log()[since:])) and len(found) == 4 * cores and found,
             10, 'the counters in the log')
         sums = {}
         for line in lines:

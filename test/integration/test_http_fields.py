@@ -55,7 +55,7 @@ HOP_BY_HOP = [
     ['TE: trailers'],
     ['TE: gzip;q=0.5, trailers', 'Connection: TE'],
     ['Trailer: X-Sum'],
-    ['Upgrade: websocket', 'Connection: Upgrade'],
+    ['Upgrade: irc/6.9', 'Connection: Upgrade'],
     ['Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA',
      'Connection: Upgrade, HTTP2-Settings'],
     ['Connection: X-Mine', 'X-Mine: 1'],

@@ -71,14 +71,14 @@ def test_sixteen_interims_are_allowed(start_weir, start_origin):
         assert len(response.interim) == 16 and response.body == b'done'
 
 
-def test_an_upgrade_is_not_passed_on(start_weir, start_origin):
+def test_an_upgrade_that_no_route_allows_is_not_passed_on(start_weir, start_origin):
     def script(connection):
         request = connection.read_request()
         assert request.get('Upgrade') is None and request.get('Connection') is None
         connection.send(ENDS['a switch nobody asked for'])
         connection.at_end()
     with Client(start_weir(proxy_to(start_origin(script))).port()) as client:
-        response = client.get('/', 'Upgrade: websocket', 'Connection: Upgrade')
+        response = client.get('/', 'Upgrade: irc/6.9', 'Connection: Upgrade')
         assert response.status == 502
 
 
