@@ -9,6 +9,7 @@
 #include <weir/base/hash.h>
 #include <weir/control/process.h>
 #include <weir/control/supervisor.h>
+#include <weir/net/pipe_pool.h>
 #include <weir/runtime/sys.h>
 
 namespace weir::control {
@@ -95,8 +96,12 @@ void Supervisor::make_cores() {
     WEIR_LOG(logger_, kWarn, "control", "more threads than CPUs: several share one",
              {"threads", count}, {"cpus", available.size()});
   }
-  // Each proxied connection takes two descriptors.
-  connections_default_ = files > 2 * kFilesReserved ? (files - kFilesReserved) / 2 : 128;
+  // Each proxied connection takes two descriptors. What the cores keep open besides they give up
+  // when descriptors run out, so with a low limit only part of it is counted.
+  const uint64_t kept =
+      count * (config_.performance.open_file_cache_entries + 2 * net::PipePool::kKeptMax);
+  const uint64_t reserved = kFilesReserved + std::min<uint64_t>(kept, files / 4);
+  connections_default_ = files > 2 * reserved ? (files - reserved) / 2 : 128;
   cell_ = std::make_unique<proxy::GenerationCell>(count);
   listeners_ = std::make_unique<ListenerSet>(count);
   tls_ = std::make_unique<TlsState>(count);

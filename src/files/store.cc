@@ -127,20 +127,26 @@ Task<int> Store::open_name(int directory, const char* path, uint64_t flags, uint
   co_return co_await op;
 }
 
+// A descriptor, or -errno. `root` and `path` are the caller's until it is done.
+Task<int> Store::open_below(const std::string& root, const std::string& path, LinkRule links) {
+  // O_NONBLOCK: a FIFO must not keep us.
+  constexpr uint64_t kFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+  if (path == ".") co_return co_await open_name(AT_FDCWD, root.c_str(), kFlags, 0);
+  // The root is the operator's: links on the way to it are followed, and it may be switched to
+  // another release at any time.
+  const OwnedFd top(co_await open_name(AT_FDCWD, root.c_str(), O_PATH, 0));
+  if (top.get() < 0) co_return top.get();
+  co_return co_await open_name(top.get(), path.c_str(), kFlags, resolve_flags(links));
+}
+
 Task<Result<FileRef>> Store::open(std::string root, std::string path, LinkRule links) {
   if (auto known = try_open(root, path, links)) co_return std::move(*known);
   std::string key;
   make_key(root, path, links, key);
-  // The root is the operator's: links on the way to it are followed, and it may be switched to
-  // another release at any time.
-  const OwnedFd top(co_await open_name(AT_FDCWD, root.c_str(), O_PATH, 0));
-  // O_NONBLOCK: a FIFO must not keep us.
-  constexpr uint64_t kFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
-  int opened = top.get();
-  if (opened >= 0) {
-    opened = path == "."
-                 ? co_await open_name(AT_FDCWD, root.c_str(), kFlags, 0)
-                 : co_await open_name(top.get(), path.c_str(), kFlags, resolve_flags(links));
+  int opened = co_await open_below(root, path, links);
+  if ((opened == -EMFILE || opened == -ENFILE) && !order_.empty()) {
+    give_up_half();
+    opened = co_await open_below(root, path, links);
   }
   if (opened < 0) {
     const Error error = error_of(-opened);
@@ -201,6 +207,12 @@ void Store::make_room() noexcept {
          (entries_.size() > limits_.entries_max || memory_bytes_ > limits_.memory_max)) {
     drop(order_.back());
   }
+}
+
+// Descriptors are scarce: those of the files that were not asked for lately go.
+void Store::give_up_half() noexcept {
+  const size_t left = entries_.size() / 2;
+  while (entries_.size() > left) drop(order_.back());
 }
 
 Task<bool> Store::load(FileRef file) {

@@ -29,6 +29,7 @@ constexpr std::array<std::string_view, static_cast<size_t>(Reason::kCount)> kRea
     "upstream_malformed",
     "upstream_busy",
     "no_upstream",
+    "idle_timeout",
     "shutdown",
     "internal",
 };

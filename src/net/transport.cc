@@ -535,14 +535,15 @@ void Transport::note_sent(ssize_t result) noexcept {
   if (tls::kKernelTlsBuilt && tls_ && result > 0) tls_->count_records(static_cast<size_t>(result));
 }
 
-ssize_t Transport::send_direct(const void* data, size_t bytes) noexcept {
+ssize_t Transport::send_direct(const void* data, size_t bytes, bool more) noexcept {
   WEIR_CHECK(sending_ == nullptr);
   if (tls_ && !tls_->in_kernel()) {
     iovec piece{const_cast<void*>(data), bytes};
     return send_direct_session(&piece, 1);
   }
   if (tls::kKernelTlsBuilt && tls_ && !may_send_record()) return -EAGAIN;
-  const ssize_t result = runtime::sys::send(fd_, data, bytes, 0);
+  // Records of the kernel end with each call: what follows may be longer in coming.
+  const ssize_t result = runtime::sys::send(fd_, data, bytes, more && !tls_ ? MSG_MORE : 0);
   note_sent(result);
   return result == -EINTR ? -EAGAIN : result;
 }

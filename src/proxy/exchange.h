@@ -67,15 +67,16 @@ class Exchange {
   // serve_file.cc
   runtime::Task<> serve_file(const route::Route& route);
   bool resolve_file(const route::Route& route, FileAnswer& answer) const;
+  runtime::Task<uint16_t> locate_file(const route::Route& route, FileAnswer& answer);
   runtime::Task<base::Result<void>> find_file(const route::FileRoute& rules, FileAnswer& answer);
   runtime::Task<base::Result<files::FileRef>> open_file(files::Store& store, std::string_view root,
                                                         std::string_view path,
                                                         files::LinkRule links);
   runtime::Task<> find_variants(const route::FileRoute& rules, const FileAnswer& answer);
   void choose_variant(FileAnswer& answer) const;
-  runtime::Task<> answer_file(const route::FileRoute& rules, FileAnswer& answer,
-                              std::string_view route_path);
-  runtime::Task<> refuse_file(const route::FileRoute& rules, uint16_t status);
+  runtime::Task<FileSent> answer_file(const route::FileRoute& rules, FileAnswer& answer,
+                                      std::string_view route_path);
+  runtime::Task<> refuse_file(const route::FileRoute& rules, FileRefusal refusal);
   void write_file_head(base::ByteWriter& out, const route::FileRoute& rules,
                        const FileAnswer& answer, std::string_view tag) noexcept;
   void append_persistence(base::ByteWriter& out) const noexcept;
@@ -83,14 +84,16 @@ class Exchange {
   runtime::Task<> list_directory(const route::FileRoute& rules, const FileAnswer& answer,
                                  std::string_view route_path);
   // send_file.cc
-  runtime::Task<> send_file_answer(const route::FileRoute& rules, FileAnswer& answer,
-                                   std::string_view tag);
+  runtime::Task<FileSent> send_file_answer(const route::FileRoute& rules, FileAnswer& answer,
+                                           std::string_view tag);
+  runtime::Task<bool> read_behind_head(const files::OpenFile& file, files::BodyPiece piece);
   runtime::Task<bool> warm_pages(const files::OpenFile& file, uint64_t offset, size_t bytes);
   runtime::Task<bool> send_pieces(const FileAnswer& answer,
                                   std::span<const files::BodyPiece> pieces, uint32_t timeout_ms);
   runtime::Task<bool> send_bytes(std::string_view head, std::string_view body, uint32_t timeout_ms);
   runtime::Task<bool> send_stretch(files::OpenFile& file, files::BodyPiece piece,
                                    std::string_view head, uint32_t timeout_ms);
+  ssize_t send_some(const files::OpenFile& file, uint64_t offset, size_t bytes) noexcept;
   ssize_t send_copied(const files::OpenFile& file, uint64_t offset, size_t bytes) noexcept;
   bool file_failed(files::OpenFile& file) noexcept;
 

@@ -19,8 +19,21 @@ struct FileAnswer {
   files::Coding coding = files::Coding::kIdentity;
   bool vary = false;
   bool must_be_directory = false;
-  uint16_t status = 200;  // of an error page, else 200
-  files::BodyPlan body;   // without pieces: the whole file
+  uint16_t status = 200;    // of an error page, else 200
+  std::string_view fields;  // more lines for its head
+  files::BodyPlan body;     // without pieces: the whole file
+};
+
+// Why a file is not sent.
+struct FileRefusal {
+  uint16_t status;
+  std::string_view fields{};  // lines for the head, until the answer is sent
+};
+
+enum class FileSent : uint8_t {
+  kAnswered,    // or broken off; the exchange knows
+  kUnreadable,  // nothing was sent: the disk failed
+  kChanged,     // nothing was sent: the file is not what its stamp says any more, and is `doubtful`
 };
 
 }  // namespace weir::proxy

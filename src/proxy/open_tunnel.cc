@@ -204,7 +204,7 @@ void Exchange::note_tunnel_end(TunnelEnd end) noexcept {
   Counters& counters = worker_->counters;
   switch (end) {
     case TunnelEnd::kOpen: break;
-    case TunnelEnd::kIdle:
+    case TunnelEnd::kIdle: record_.reason = log::Reason::kIdle; break;
     case TunnelEnd::kClientSlow: client_failed(true); break;
     case TunnelEnd::kClientFailed: client_failed(false); break;
     case TunnelEnd::kOriginFailed:

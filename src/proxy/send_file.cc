@@ -25,6 +25,8 @@ namespace {
 
 // Sent between two looks at what is in memory.
 constexpr size_t kPieceBytes = 256 * 1024;
+// For so long a small file that was in memory counts as being there.
+constexpr uint64_t kWarmMs = 500;
 // Sent before others get their turn.
 constexpr size_t kBytesPerTurn = 1024 * 1024;
 
@@ -39,18 +41,22 @@ bool unchanged(const files::OpenFile& file) noexcept {
          now.st_mtim.tv_sec * kNs + now.st_mtim.tv_nsec == file.stamp.modified_ns;
 }
 
-// First and last byte stand for all: the kernel reads ahead in between.
-bool in_memory(int fd, uint64_t offset, size_t bytes) noexcept {
+// First and last byte stand for all: the kernel reads ahead in between. Of a file that is one piece
+// that is asked for once in a while only.
+bool in_memory(files::OpenFile& file, uint64_t offset, size_t bytes, uint64_t now_ms) noexcept {
+  if (now_ms < file.warm_until_ms) return true;
   char byte;
-  return runtime::sys::pread_cached(fd, &byte, 1, offset) != -EAGAIN &&
-         (bytes == 1 || runtime::sys::pread_cached(fd, &byte, 1, offset + bytes - 1) != -EAGAIN);
+  const bool here =
+      runtime::sys::pread_cached(file.fd, &byte, 1, offset) != -EAGAIN &&
+      (bytes == 1 || runtime::sys::pread_cached(file.fd, &byte, 1, offset + bytes - 1) != -EAGAIN);
+  if (here && bytes == file.stamp.size) file.warm_until_ms = now_ms + kWarmMs;
+  return here;
 }
 
 }  // namespace
 
 // Makes the pages of a stretch be in memory. False: the disk failed.
 Task<bool> Exchange::warm_pages(const files::OpenFile& file, uint64_t offset, size_t bytes) {
-  if (in_memory(file.fd, offset, bytes)) co_return true;
   const auto block = std::make_unique_for_overwrite<char[]>(bytes);
   runtime::AwaitOp op;
   io_uring_sqe* entry = worker_->reactor.ring().sqe();
@@ -59,21 +65,35 @@ Task<bool> Exchange::warm_pages(const files::OpenFile& file, uint64_t offset, si
   co_return co_await op >= 0;
 }
 
-// The head, and the whole body where that is small or in memory already.
-Task<> Exchange::send_file_answer(const route::FileRoute& rules, FileAnswer& answer,
-                                  std::string_view tag) {
+// The head and the body, unless the file has changed since it was opened: while nothing of it was
+// sent, that costs nobody more than another look.
+Task<FileSent> Exchange::send_file_answer(const route::FileRoute& rules, FileAnswer& answer,
+                                          std::string_view tag) {
   const bool with_body = request_.method != Method::kHead && answer.body.status != 304;
   if (worker_->draining() || client_->transport->worn_out()) keep_alive_ = false;
-  record_.status = answer.body.status;
-  out_.fill(worker_->reactor.buffers(),
-            [&](base::ByteWriter& out) { write_file_head(out, rules, answer, tag); });
-  answered_ = true;
   std::vector<files::BodyPiece> pieces = std::move(answer.body.pieces);
-  if (pieces.empty() && answer.body.length > 0 && answer.body.status != 416) {
+  if (pieces.empty() && answer.body.length > 0) {
     pieces.push_back({.from_file = true, .offset = 0, .size = answer.body.length});
   }
   if (!with_body) pieces.clear();
   if (rules.in_memory && !answer.file->content) (void)co_await worker_->files.load(answer.file);
+  out_.fill(worker_->reactor.buffers(),
+            [&](base::ByteWriter& out) { write_file_head(out, rules, answer, tag); });
+  if (!pieces.empty() && !answer.file->content) {
+    const bool fits = pieces.size() == 1 && pieces[0].size <= out_.room();
+    const bool failed = fits && !co_await read_behind_head(*answer.file, pieces[0]);
+    if (!unchanged(*answer.file)) {
+      answer.file->doubtful = true;  // its name is looked up again
+      co_return FileSent::kChanged;
+    }
+    if (failed) {
+      answer.file->doubtful = true;
+      co_return FileSent::kUnreadable;
+    }
+    if (fits) pieces.clear();
+  }
+  record_.status = answer.body.status;
+  answered_ = true;
   // From here on nothing of the routes is needed, and a long download must not hold them.
   const uint32_t timeout = pin_->settings.send_timeout_ms;
   pin_.reset();
@@ -82,6 +102,24 @@ Task<> Exchange::send_file_answer(const route::FileRoute& rules, FileAnswer& ans
   unwatch_client();
   pin_ = worker_->generations.pin();
   if (!whole) broken_ = true;
+  co_return FileSent::kAnswered;
+}
+
+// A small body goes with its head. False: it could not be read, or not all of it.
+Task<bool> Exchange::read_behind_head(const files::OpenFile& file, files::BodyPiece piece) {
+  char* const place = out_.data() + out_.size();
+  ssize_t got = runtime::sys::pread_cached(file.fd, place, piece.size, piece.offset);
+  if (got != static_cast<ssize_t>(piece.size)) {  // not all of it is in memory
+    runtime::AwaitOp op;
+    io_uring_sqe* entry = worker_->reactor.ring().sqe();
+    io_uring_prep_read(entry, file.fd, place, static_cast<unsigned>(piece.size), piece.offset);
+    op.start(entry);
+    got = co_await op;
+  }
+  if (got != static_cast<ssize_t>(piece.size)) co_return false;
+  worker_->counters.file_bytes_copied += piece.size;
+  out_.extend(piece.size);
+  co_return true;
 }
 
 Task<bool> Exchange::send_pieces(const FileAnswer& answer, std::span<const files::BodyPiece> pieces,
@@ -119,44 +157,38 @@ Task<bool> Exchange::send_bytes(std::string_view head, std::string_view body, ui
 Task<bool> Exchange::send_stretch(files::OpenFile& file, files::BodyPiece piece,
                                   std::string_view head, uint32_t timeout_ms) {
   Transport& client = *client_->transport;
-  if (!head.empty() && piece.size <= out_.room()) {
-    // It fits behind its head.
-    ssize_t got =
-        runtime::sys::pread_cached(file.fd, out_.data() + out_.size(), piece.size, piece.offset);
-    if (got != static_cast<ssize_t>(piece.size)) {  // not all of it is in memory
-      runtime::AwaitOp op;
-      io_uring_sqe* entry = worker_->reactor.ring().sqe();
-      io_uring_prep_read(entry, file.fd, out_.data() + out_.size(),
-                         static_cast<unsigned>(piece.size), piece.offset);
-      op.start(entry);
-      got = co_await op;
+  // The head goes out with the first bytes of the file. Whoever gave it has just looked at the
+  // file.
+  bool sure = !head.empty();
+  if (!head.empty() && client.may_splice()) {
+    const ssize_t sent = client.send_direct(head.data(), head.size(), true);
+    if (sent < 0 && sent != -EAGAIN) co_return client_failed(false), false;
+    if (sent > 0) {
+      record_.bytes_out += static_cast<uint64_t>(sent);
+      head.remove_prefix(static_cast<size_t>(sent));
     }
-    if (got != static_cast<ssize_t>(piece.size) || !unchanged(file)) co_return file_failed(file);
-    worker_->counters.file_bytes_copied += piece.size;
-    co_return co_await send_bytes({out_.data(), out_.size() + piece.size}, {}, timeout_ms);
   }
-  if (!head.empty() && !co_await send_bytes(head, {}, timeout_ms)) co_return false;
+  if (!head.empty()) {
+    if (!co_await send_bytes(head, {}, timeout_ms)) co_return false;
+    sure = false;
+  }
   size_t moved = 0;
   while (piece.size > 0) {
     if (cancelled_ != log::Reason::kNone) co_return false;
     const size_t bytes = std::min<uint64_t>(kPieceBytes, piece.size);
-    if (!co_await warm_pages(file, piece.offset, bytes)) co_return file_failed(file);
-    // The last bytes make the response look complete: they are sent only of an unchanged file.
-    if (bytes == piece.size && !unchanged(file)) co_return file_failed(file);
-    const ssize_t sent = client.may_splice() ? client.send_file(file.fd, piece.offset, bytes)
-                                             : send_copied(file, piece.offset, bytes);
-    if (sent == 0) co_return file_failed(file);  // it ends before it should
-    if (sent < 0 && sent != -EAGAIN) {
-      client_failed(false);
-      co_return false;
+    if (!in_memory(file, piece.offset, bytes, worker_->reactor.now_ms())) {
+      if (!co_await warm_pages(file, piece.offset, bytes)) co_return file_failed(file);
+      sure = false;
     }
+    // The last bytes make the response look complete: they are sent only of an unchanged file.
+    if (bytes == piece.size && !sure && !unchanged(file)) co_return file_failed(file);
+    sure = false;
+    const ssize_t sent = send_some(file, piece.offset, bytes);
+    if (sent == 0) co_return file_failed(file);  // it ends before it should
+    if (sent < 0 && sent != -EAGAIN) co_return client_failed(false), false;
     if (sent > 0) {
       piece.offset += static_cast<uint64_t>(sent);
       piece.size -= static_cast<uint64_t>(sent);
-      record_.bytes_out += static_cast<uint64_t>(sent);
-      uint64_t& counter = client.may_splice() ? worker_->counters.file_bytes_sendfile
-                                              : worker_->counters.file_bytes_copied;
-      counter += static_cast<uint64_t>(sent);
       moved += static_cast<size_t>(sent);
     }
     if (client.unsent() || (sent < 0 && !client.may_splice())) {
@@ -175,10 +207,25 @@ Task<bool> Exchange::send_stretch(files::OpenFile& file, files::BodyPiece piece,
   co_return true;
 }
 
-// For TLS in userspace: as send_direct(), 0 where the file ends.
+// What the socket takes now, counted; 0 where the file ends.
+ssize_t Exchange::send_some(const files::OpenFile& file, uint64_t offset, size_t bytes) noexcept {
+  Transport& client = *client_->transport;
+  const bool by_kernel = client.may_splice();
+  const ssize_t sent =
+      by_kernel ? client.send_file(file.fd, offset, bytes) : send_copied(file, offset, bytes);
+  if (sent <= 0) return sent;
+  record_.bytes_out += static_cast<uint64_t>(sent);
+  Counters& counters = worker_->counters;
+  (by_kernel ? counters.file_bytes_sendfile : counters.file_bytes_copied) +=
+      static_cast<uint64_t>(sent);
+  return sent;
+}
+
+// For TLS in userspace: as send_direct(), 0 where the file ends, -EAGAIN also where the pages have
+// gone again.
 ssize_t Exchange::send_copied(const files::OpenFile& file, uint64_t offset, size_t bytes) noexcept {
   const ssize_t got = runtime::sys::pread_cached(file.fd, worker_->scratch(), bytes, offset);
-  if (got <= 0) return got == -EAGAIN ? 0 : got;
+  if (got <= 0) return got;
   return client_->transport->send_direct(worker_->scratch(), static_cast<size_t>(got));
 }
 

@@ -24,6 +24,10 @@ using runtime::Task;
 
 namespace {
 
+// How often a request looks for a file again that changed before anything was sent of it.
+constexpr unsigned kTriesMax = 3;
+
+constexpr std::string_view kRetryAfter = "Retry-After: 1\r\n";
 constexpr std::string_view kAllowFiles = "Allow: GET, HEAD, OPTIONS\r\n";
 
 files::LinkRule link_rule(route::FileLinks links) noexcept {
@@ -60,30 +64,50 @@ Task<> Exchange::serve_file(const route::Route& route) {
   if (request_.method == Method::kOptions) co_return co_await send_reply(204, kAllowFiles, {});
   if (request_.method != Method::kGet && request_.method != Method::kHead) {
     record_.reason = log::Reason::kUnsupported;
-    co_return co_await reply_with(405, kAllowFiles);
+    co_return co_await refuse_file(rules, {.status = 405, .fields = kAllowFiles});
   }
-  FileAnswer answer;
+  for (unsigned tries = 0; tries < kTriesMax; ++tries) {
+    FileAnswer answer;
+    const uint16_t failed = co_await locate_file(route, answer);
+    if (failed != 0) {
+      const std::string_view more = failed == 503 ? kRetryAfter : std::string_view();
+      co_return co_await refuse_file(rules, {.status = failed, .fields = more});
+    }
+    const FileSent sent = co_await answer_file(rules, answer, route.path);
+    if (sent == FileSent::kAnswered) co_return;
+    record_.reason = log::Reason::kInternal;
+    if (sent == FileSent::kUnreadable) co_return co_await refuse_file(rules, {.status = 500});
+    record_.reason = log::Reason::kNone;
+  }
+  record_.reason = log::Reason::kInternal;
+  co_await refuse_file(rules, {.status = 503, .fields = kRetryAfter});
+}
+
+// What the request's path, or the route's fallback, leads to; otherwise the status to refuse with.
+Task<uint16_t> Exchange::locate_file(const route::Route& route, FileAnswer& answer) {
+  const route::FileRoute& rules = *route.file;
   base::Error error{.code = Errc::kNotFound};
   if (resolve_file(route, answer)) {
     // A hot file takes no coroutine and no system call.
     const auto known = worker_->files.try_open(rules.root, answer.path, link_rule(rules.links));
     if (known && *known && (**known)->kind == FileKind::kRegular && !answer.must_be_directory) {
       answer.file = **known;
-      co_return co_await answer_file(rules, answer, route.path);
+      co_return 0;
     }
     const auto found = co_await find_file(rules, answer);
-    if (found) co_return co_await answer_file(rules, answer, route.path);
+    if (found) co_return 0;
     error = found.error();
   }
   if (error.code == Errc::kNotFound && !rules.fallback.empty()) {
     answer.path.assign(rules.fallback);
     answer.must_be_directory = false;
     const auto found = co_await find_file(rules, answer);
-    if (found && answer.file->kind == FileKind::kRegular) {
-      co_return co_await answer_file(rules, answer, route.path);
-    }
+    if (found && answer.file->kind == FileKind::kRegular) co_return 0;
   }
-  co_await refuse_file(rules, status_for(error));
+  const uint16_t status = status_for(error);
+  if (status == 403) record_.reason = log::Reason::kDenied;
+  if (status >= 500) record_.reason = log::Reason::kInternal;
+  co_return status;
 }
 
 // Where the request's path leads below the root. No coroutine: the scratch is large.
@@ -158,10 +182,12 @@ void Exchange::choose_variant(FileAnswer& answer) const {
   answer.file = std::move(chosen);
 }
 
-Task<> Exchange::answer_file(const route::FileRoute& rules, FileAnswer& answer,
-                             std::string_view route_path) {
-  if (answer.file->kind == FileKind::kDirectory)
-    co_return co_await list_directory(rules, answer, route_path);
+Task<FileSent> Exchange::answer_file(const route::FileRoute& rules, FileAnswer& answer,
+                                     std::string_view route_path) {
+  if (answer.file->kind == FileKind::kDirectory) {
+    co_await list_directory(rules, answer, route_path);
+    co_return FileSent::kAnswered;
+  }
   const Settings& settings = pin_->settings;
   const std::string_view name = answer.path == "." ? rules.root : std::string_view(answer.path);
   answer.type = settings.mime ? settings.mime->lookup(name) : std::string_view();
@@ -177,7 +203,10 @@ Task<> Exchange::answer_file(const route::FileRoute& rules, FileAnswer& answer,
   const files::Evaluation conditions =
       files::evaluate_preconditions(request_.fields, request_.method,
                                     {.etag = tag.view(), .modified = answer.file->modified}, now_s);
-  if (conditions.outcome == files::Precondition::kFailed) co_return co_await reply(412, {});
+  if (conditions.outcome == files::Precondition::kFailed) {
+    co_await refuse_file(rules, {.status = 412});
+    co_return FileSent::kAnswered;
+  }
   answer.body = {.status = 200, .length = answer.file->stamp.size};
   if (conditions.outcome == files::Precondition::kNotModified) {
     answer.body = {.status = 304};
@@ -189,28 +218,37 @@ Task<> Exchange::answer_file(const route::FileRoute& rules, FileAnswer& answer,
       answer.body = files::plan_body(selection, answer.type, files::Boundary(random[0], random[1]));
     }
   }
-  if (answer.status != 200 && answer.body.status == 200) answer.body.status = answer.status;
-  co_await send_file_answer(rules, answer, tag.view());
+  if (answer.body.status == 416) {
+    std::string range = "Content-Range: ";
+    range.append(answer.body.content_range).append("\r\n");
+    co_await refuse_file(rules, {.status = 416, .fields = range});
+    co_return FileSent::kAnswered;
+  }
+  co_return co_await send_file_answer(rules, answer, tag.view());
 }
 
 // An error page of the route's, or the plain one.
-Task<> Exchange::refuse_file(const route::FileRoute& rules, uint16_t status) {
-  record_.reason = status == 403  ? log::Reason::kDenied
-                   : status < 500 ? log::Reason::kNone
-                                  : log::Reason::kInternal;
+Task<> Exchange::refuse_file(const route::FileRoute& rules, FileRefusal refusal) {
   for (const route::ErrorPage& page : rules.error_pages) {
-    if (page.status != status) continue;
-    auto found = co_await open_file(worker_->files, rules.root, page.path, link_rule(rules.links));
-    if (!found || (*found)->kind != FileKind::kRegular) break;
-    FileAnswer answer;
-    answer.file = std::move(*found);
-    answer.path.assign(page.path);
-    answer.status = status;
-    answer.type = pin_->settings.mime ? pin_->settings.mime->lookup(page.path) : "";
-    answer.body = {.status = status, .length = answer.file->stamp.size};
-    co_return co_await send_file_answer(rules, answer, {});
+    if (page.status != refusal.status) continue;
+    for (unsigned tries = 0; tries < kTriesMax; ++tries) {
+      auto found =
+          co_await open_file(worker_->files, rules.root, page.path, link_rule(rules.links));
+      if (!found || (*found)->kind != FileKind::kRegular) break;
+      FileAnswer answer;
+      answer.file = std::move(*found);
+      answer.path.assign(page.path);
+      answer.status = refusal.status;
+      answer.fields = refusal.fields;
+      answer.type = pin_->settings.mime ? pin_->settings.mime->lookup(page.path) : "";
+      answer.body = {.status = refusal.status, .length = answer.file->stamp.size};
+      const FileSent sent = co_await send_file_answer(rules, answer, {});
+      if (sent == FileSent::kAnswered) co_return;
+      if (sent == FileSent::kUnreadable) break;
+    }
+    break;
   }
-  co_await reply(status, record_.reason);
+  co_await reply_with(refusal.status, refusal.fields);
 }
 
 // Fields of a file's head; `tag` may be empty.
@@ -219,7 +257,7 @@ void Exchange::write_file_head(base::ByteWriter& out, const route::FileRoute& ru
   using http::h1::append_field;
   const Settings& settings = pin_->settings;
   const files::BodyPlan& body = answer.body;
-  const bool content = body.status != 304 && body.status != 416;
+  const bool content = body.status != 304;
   http::h1::append_status_line(out, body.status);
   if (content && !body.content_type.empty()) {
     append_field(out, "Content-Type", body.content_type);
@@ -238,6 +276,7 @@ void Exchange::write_file_head(base::ByteWriter& out, const route::FileRoute& ru
     append_field(out, "Last-Modified", {date, sizeof date});
   }
   if (content && answer.status == 200) out.append("Accept-Ranges: bytes\r\n");
+  out.append(answer.fields);
   if (answer.vary) out.append("Vary: Accept-Encoding\r\n");
   if (!rules.cache_control.empty() && answer.status == 200) {
     append_field(out, "Cache-Control", rules.cache_control);

@@ -6,7 +6,9 @@ import gzip
 import http.client
 import json
 import os
+import random
 import re
+import resource
 import time
 import urllib.parse
 
@@ -51,7 +53,13 @@ path = "/app/"
 file = {{path = "{root}", fallback = "index.html"}}
 [[route]]
 path = "/errors/"
-file = {{path = "{root}", error_pages = {{404 = "lost.html"}}}}
+[route.file]
+path = "{root}"
+[route.file.error_pages]
+404 = "lost.html"
+405 = "note.txt"
+412 = "lost.html"
+416 = "lost.html"
 '''
 TEXT = b'a line of text, and another\n' * 400
 STYLE = b'p { color: black }\n' * 300
@@ -426,6 +434,24 @@ def test_fallback_and_error_pages(site):
     assert (head.status, head.get('Content-Length')) == (404, '14')
 
 
+def test_every_refusal_has_its_error_page(site):
+    page = b'<h1>lost</h1>\n'
+    method = site.get('/errors/style.css', method='DELETE')
+    assert (method.status, method.body) == (405, TEXT)
+    assert method.get('Allow') == 'GET, HEAD, OPTIONS'
+    precondition = site.get('/errors/style.css', 'If-Match: "other"')
+    assert (precondition.status, precondition.body) == (412, page)
+    ranges = site.get('/errors/style.css', f'Range: bytes={len(STYLE)}-')
+    assert (ranges.status, ranges.body) == (416, page)
+    assert ranges.get('Content-Range') == f'bytes */{len(STYLE)}'
+    assert ranges.get('Accept-Ranges') is None
+    # Without one they say it plainly.
+    plain = site.get('/s/style.css', f'Range: bytes={len(STYLE)}-')
+    assert (plain.status, plain.body) == (416, b'416 Range Not Satisfiable\n')
+    assert plain.get('Content-Range') == f'bytes */{len(STYLE)}'
+    assert site.get('/s/style.css', 'If-Match: "other"').body == b'412 Precondition Failed\n'
+
+
 # ---- connections
 
 
@@ -512,6 +538,42 @@ def test_large_files_take_no_memory(rig, tmp_path, kind):
         assert read_through(client, '/s/big') == 256 * MiB
         assert read_through(client, '/m/big') == 256 * MiB
         assert weir.rss_kib() - before < 16 * KiB
+
+
+@KINDS
+@pytest.mark.parametrize('size', [1, 3 * KiB, 100 * KiB, 700 * KiB])
+def test_a_file_that_is_written_over(rig, tmp_path, kind, size):
+    """The cache holds it for an hour, and yet nobody is sent a mixture, or cut off."""
+    root = tmp_path / 'root'
+    write(root / 'f.bin', content(size))
+    text = ROUTES.format(root=root).replace('"50ms"', '"1h"')
+    site = Site(rig.weir(config(text)), root)
+    with site.client(kind) as client:
+        for turn in range(4):
+            wanted = random.Random(turn).randbytes(size + turn % 2)
+            with open(root / 'f.bin', 'r+b') as file:
+                file.write(wanted)
+                file.truncate()
+            answer = client.get('/s/f.bin')
+            assert (answer.status, sha(answer.body)) == (200, sha(wanted)), turn
+            again = client.get('/s/f.bin')
+            assert sha(again.body) == sha(wanted)
+
+
+def test_few_descriptors(rig, tmp_path):
+    """Open files are given up for those that are asked for."""
+    root = tmp_path / 'root'
+    for number in range(400):
+        write(root / f'{number}.txt', b'%d' % number)
+    limit = 300  # 100 of them are those of a weir that has served nothing
+
+    def lower():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    site = Site(rig.weir(config(ROUTES.format(root=root)), preexec_fn=lower), root)
+    with site.client() as client:
+        for number in range(400):
+            answer = client.get(f'/s/{number}.txt')
+            assert (answer.status, answer.body) == (200, b'%d' % number)
 
 
 def test_open_files_are_bounded(rig, tmp_path):

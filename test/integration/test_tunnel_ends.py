@@ -125,7 +125,7 @@ def test_idle_timeout(rig, spoken):
         assert joined.client.at_end()
         assert 0.8 < time.monotonic() - begin < 4
         assert joined.server.at_end()
-        assert joined.weir.line(status=101)['reason'] == 'client_timeout'
+        assert joined.weir.line(status=101)['reason'] == 'idle_timeout'
 
 
 def test_a_client_that_takes_nothing(rig):

@@ -49,6 +49,7 @@ struct OpenFile {
   // serves the file.
   std::array<std::shared_ptr<OpenFile>, kCodings.size()> variants;
   uint64_t variants_checked_ms = 0;  // 0: never
+  uint64_t warm_until_ms = 0;        // the whole of it counts as in memory; 0: not known
   bool doubtful = false;             // not what its stamp says: not to be given out again
 
   OpenFile() = default;
@@ -106,7 +107,9 @@ class Store {
   void keep(std::string key, base::Error error, FileRef file);
   void drop(Entry& entry) noexcept;
   void make_room() noexcept;
+  void give_up_half() noexcept;
   void touch(Entry& entry) noexcept;
+  runtime::Task<int> open_below(const std::string& root, const std::string& path, LinkRule links);
   runtime::Task<int> open_name(int directory, const char* path, uint64_t flags, uint64_t resolve);
 
   runtime::Reactor& reactor_;

@@ -35,6 +35,7 @@ enum class Reason : uint8_t {
   kUpstreamMalformed,  // the response broke the protocol
   kUpstreamBusy,       // no connection could be leased, queue or connect bound reached
   kNoUpstream,         // no endpoint is usable
+  kIdle,               // nothing moved in a tunnel for its idle timeout
   kShutdown,           // cut by our own shutdown
   kInternal,           // a failure of ours
   kCount

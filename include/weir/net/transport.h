@@ -149,8 +149,9 @@ class Transport {
   ssize_t recv_direct(void* out, size_t bytes) noexcept;
   // Straight to the socket; -EAGAIN: use send() for the rest. Only while no send() is under way.
   // With unsent() afterwards, part of what was taken still waits here, and a send() has to follow,
-  // if only of nothing.
-  ssize_t send_direct(const void* data, size_t bytes) noexcept;
+  // if only of nothing. `more`: the rest of the message follows at once, and a plain socket may wait
+  // for it before it sends a segment that is not full.
+  ssize_t send_direct(const void* data, size_t bytes, bool more = false) noexcept;
   ssize_t send_direct(iovec* pieces, unsigned count) noexcept;
   [[nodiscard]] bool unsent() const noexcept { return tls_ && !tls_->unsent().empty(); }
   // Direct mode without a reader (an idle connection): whatever becomes readable counts as the end.

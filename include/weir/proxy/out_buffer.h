@@ -37,6 +37,11 @@ class OutBuffer {
     if (!bytes.empty()) std::memcpy(data_ + size_, bytes.data(), bytes.size());
     size_ += bytes.size();
   }
+  // The next `bytes` were written behind the others; at most room().
+  void extend(size_t bytes) noexcept {
+    WEIR_CHECK(bytes <= room());
+    size_ += bytes;
+  }
   void reset() noexcept {
     buffer_.reset();
     heap_.reset();

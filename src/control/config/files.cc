@@ -17,8 +17,6 @@ namespace {
 
 // Each is checked by itself, and all are copied at every reload.
 constexpr size_t kMimeTypesMax = 4096;
-constexpr int64_t kErrorStatusMin = 400;
-constexpr int64_t kErrorStatusMax = 599;
 
 route::FileAction& action_of(void* object) noexcept {
   return *static_cast<route::FileAction*>(object);
@@ -77,13 +75,14 @@ bool set_root(Reader& reader, const Node& node, const KeyPath& path, route::File
   return true;
 }
 
-// A status as a key: bare keys are texts.
+// A status as a key: bare keys are texts. Only those that files lead to.
 std::optional<uint16_t> error_status(std::string_view key) {
+  constexpr uint16_t kStatuses[] = {403, 404, 405, 412, 416, 500, 503};
   const auto number = base::parse_decimal(key);
-  if (!number || key.size() != 3 || *number < kErrorStatusMin || *number > kErrorStatusMax) {
-    return std::nullopt;
-  }
-  return static_cast<uint16_t>(*number);
+  if (!number || key.size() != 3) return std::nullopt;
+  const auto found = std::ranges::find(kStatuses, *number);
+  if (found == std::end(kStatuses)) return std::nullopt;
+  return *found;
 }
 
 std::string normal_extension(std::string_view key) {
@@ -138,7 +137,8 @@ void read_error_pages(Reader& reader, const TableEntry& entry, void* object) {
     const KeyPath here{.parent = &entry.path, .key = member.key};
     const auto status = error_status(member.key);
     if (!status) {
-      reader.error(member.place, here, "is not a status from 400 to 599");
+      reader.error(member.place, here,
+                   "is not a status that files lead to: 403, 404, 405, 412, 416, 500 or 503");
       continue;
     }
     std::string page = read_below(reader, member.value, here);

@@ -79,9 +79,9 @@ inline constexpr std::array kFile = {
                 "core keeps small files (`[performance] file_memory`)."}),
     Setting{.key = "error_pages",
             .form = "table: status to file below `path`",
-            .doc = "Bodies of errors, `{404 = \"404.html\"}`; statuses 400 to 599. Files lead to "
-                   "403 (not permitted), 404, 500 (the disk) and 503 (no descriptor or memory "
-                   "left).",
+            .doc = "Bodies of errors, `{404 = \"404.html\"}`, for the statuses that files lead to: "
+                   "403 (not permitted), 404, 405 (method), 412 (precondition), 416 (range), "
+                   "500 (the disk) and 503 (no descriptor or memory left).",
             .read = read_error_pages},
 };
 

@@ -180,16 +180,17 @@ TEST_CASE("names below the path") {
 
 TEST_CASE("error pages") {
   const std::string at = "weir.toml:4:";
-  for (const char* status : {"399", "600", "0404", "4xx", "40"}) {
+  for (const char* status : {"399", "600", "0404", "4xx", "40", "400", "502"}) {
     CHECK(error_of("error_pages = {" + std::string(status) + " = \"x\"}") ==
-          at + "16: route[0].file.error_pages." + status + ": is not a status from 400 to 599");
+          at + "16: route[0].file.error_pages." + status +
+              ": is not a status that files lead to: 403, 404, 405, 412, 416, 500 or 503");
   }
   CHECK(error_of("error_pages = {404 = \"../x\"}") ==
         at + "22: route[0].file.error_pages.404: must not have \"..\" in it");
   CHECK(error_of("error_pages = \"x\"") ==
         at + "15: route[0].file.error_pages: must be a table, not a string");
-  const Pages ends{{400, "a"}, {599, "b"}};
-  CHECK(file_of("[[route]]\nfile = {path = \"/s\", error_pages = {400 = \"a\", 599 = \"b\"}}")
+  const Pages ends{{403, "a"}, {503, "b"}};
+  CHECK(file_of("[[route]]\nfile = {path = \"/s\", error_pages = {403 = \"a\", 503 = \"b\"}}")
             .error_pages == ends);
 }
 

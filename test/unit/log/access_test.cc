@@ -204,6 +204,7 @@ TEST_CASE("access: each reason has a name of its own") {
   CHECK(names.count("unknown") == 0);
   CHECK(to_string(Reason::kUpstreamMalformed) == "upstream_malformed");
   CHECK(to_string(Reason::kUpstreamBusy) == "upstream_busy");
+  CHECK(to_string(Reason::kIdle) == "idle_timeout");
   CHECK(to_string(Reason::kInternal) == "internal");
   CHECK(to_string(Reason::kCount) == "unknown");
 }
