@@ -180,6 +180,29 @@ bool imitates_known_field(std::string_view name) noexcept {
   return classify_field({dashed, name.size()}) != KnownField::kOther;
 }
 
+bool FieldTable::grow() noexcept {
+  if (capacity_ == kFieldsMax) return false;
+  constexpr size_t kUsual = 32;  // browsers send 15 to 25
+  reserve(capacity_ < kUsual ? kUsual : kFieldsMax);
+  return true;
+}
+
+void FieldTable::reserve(size_t fields) noexcept {
+  if (fields <= capacity_) return;
+  auto larger = std::make_unique_for_overwrite<std::byte[]>(fields * sizeof(Field));
+  if (size_ != 0) std::memcpy(larger.get(), data(), size_ * sizeof(Field));
+  more_ = std::move(larger);
+  capacity_ = fields;
+}
+
+void FieldTable::copy(const FieldTable& other) noexcept {
+  clear();
+  reserve(other.size_);
+  size_ = other.size_;
+  present_ = other.present_;
+  if (size_ != 0) std::memcpy(static_cast<void*>(data()), other.data(), size_ * sizeof(Field));
+}
+
 const Field* FieldTable::find(KnownField known) const noexcept {
   if (!has(known)) return nullptr;
   for (const Field& field : *this) {

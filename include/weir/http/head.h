@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <string_view>
 
@@ -119,8 +120,8 @@ struct Field {
   bool hop_by_hop = false;
 };
 
-// Fields in order of arrival, at most kFieldsMax. Constructing, clearing and destroying cost
-// nothing that grows with the capacity; copying costs what is in it.
+// Fields in order of arrival, at most kFieldsMax. A few have room in the table itself; storage for
+// more is allocated when they come and kept by clear(). Copying costs what is in it.
 class FieldTable {
  public:
   static constexpr size_t kFieldsMax = 128;
@@ -132,6 +133,7 @@ class FieldTable {
     if (this != &other) copy(other);
     return *this;
   }
+  ~FieldTable() = default;
 
   [[nodiscard]] size_t size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
@@ -146,9 +148,15 @@ class FieldTable {
     size_ = 0;
     present_ = 0;
   }
+  // The same, and gives back what was allocated.
+  void release() noexcept {
+    clear();
+    more_.reset();
+    capacity_ = kFieldsInside;
+  }
   // False when the table is full.
   [[nodiscard]] bool push(const Field& field) noexcept {
-    if (size_ == kFieldsMax) return false;
+    if (size_ == capacity_ && !grow()) return false;
     ::new (static_cast<void*>(data() + size_)) Field(field);
     ++size_;
     present_ |= bit(field.known);
@@ -168,20 +176,21 @@ class FieldTable {
   static constexpr uint64_t bit(KnownField known) noexcept {
     return uint64_t{1} << static_cast<unsigned>(known);
   }
-  Field* data() noexcept { return reinterpret_cast<Field*>(storage_); }
+  static constexpr size_t kFieldsInside = 12;
+  Field* data() noexcept { return reinterpret_cast<Field*>(more_ ? more_.get() : inside_); }
   [[nodiscard]] const Field* data() const noexcept {
-    return reinterpret_cast<const Field*>(storage_);
+    return reinterpret_cast<const Field*>(more_ ? more_.get() : inside_);
   }
-  void copy(const FieldTable& other) noexcept {
-    size_ = other.size_;
-    present_ = other.present_;
-    std::memcpy(storage_, other.storage_, size_ * sizeof(Field));
-  }
+  bool grow() noexcept;  // false: it has all it may have
+  void reserve(size_t fields) noexcept;
+  void copy(const FieldTable& other) noexcept;
 
   uint64_t present_ = 0;
   size_t size_ = 0;
+  size_t capacity_ = kFieldsInside;
   // Raw bytes, because an array of Field would be filled with zeros by every constructor.
-  alignas(Field) std::byte storage_[kFieldsMax * sizeof(Field)];
+  std::unique_ptr<std::byte[]> more_;  // aligned as all that operator new gives
+  alignas(Field) std::byte inside_[kFieldsInside * sizeof(Field)];
 };
 
 // Does a Connection field of `fields` name any field by rule 2 above (exception included)? Then the
