@@ -160,11 +160,12 @@ void warn_of_missing_files(const config::Config& config, BuildResult& result) {
   }
 }
 
-void fill_file_settings(const config::Config& config, BuildResult& result,
-                        proxy::Settings& settings) {
+void fill_file_settings(const config::Config& config, const BuildInputs& inputs,
+                        BuildResult& result, proxy::Settings& settings) {
   const config::PerformanceSettings& performance = config.performance;
   settings.splice_min = performance.splice_threshold;
-  settings.files.entries_max = performance.open_file_cache_entries;
+  settings.pipes_max = inputs.pipes_max;
+  settings.files.entries_max = std::min(performance.open_file_cache_entries, inputs.open_files_max);
   settings.files.revalidate_ms = ms(performance.open_file_cache_valid);
   settings.files.memory_max = performance.file_memory;
   settings.files.content_max = performance.file_memory_max_size;
@@ -212,7 +213,7 @@ BuildResult build_generation(const config::Config& config, Identities& identitie
     return result;
   }
   proxy::Settings settings = settings_of(config, inputs);
-  fill_file_settings(config, result, settings);
+  fill_file_settings(config, inputs, result, settings);
   if (!result.errors.empty()) return result;
   if (inputs.resolve_names) warn_of_missing_files(config, result);
   result.generation = std::make_unique<proxy::Generation>();

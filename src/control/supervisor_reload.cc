@@ -66,7 +66,9 @@ bool Supervisor::apply(config::Config next) {
   BuildResult built = build_generation(next, identities_,
                                        {.epoch = epoch_ + 1,
                                         .cores = static_cast<uint32_t>(cores_.size()),
-                                        .connections_max = connections_max(next)});
+                                        .connections_max = connections_max(next),
+                                        .open_files_max = open_files_max_,
+                                        .pipes_max = pipes_max_});
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
   for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
   if (!built.generation) return false;

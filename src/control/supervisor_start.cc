@@ -86,6 +86,24 @@ bool Supervisor::configure_logs(const config::Config& config) {
   return true;
 }
 
+// Who may hold how many of the descriptors that the system allows: a quarter at most for files that
+// are kept open, an eighth for pipes, the rest for connections (two for each that is proxied).
+void Supervisor::share_descriptors(uint64_t files, uint32_t cores) {
+  const uint64_t usable = files > 2 * kFilesReserved ? files - kFilesReserved : files / 2;
+  const uint64_t wanted = config_.performance.open_file_cache_entries;
+  open_files_max_ =
+      static_cast<uint32_t>(std::clamp<uint64_t>(usable / 4 / cores, 16, config::kOpenFilesMax));
+  pipes_max_ = static_cast<uint32_t>(
+      std::clamp<uint64_t>(usable / 8 / 2 / cores, 4, net::PipePool::kUsedMax));
+  if (wanted > open_files_max_) {
+    WEIR_LOG(logger_, kWarn, "control", "fewer files are kept open than configured",
+             {"open_file_cache_entries", wanted}, {"kept", open_files_max_}, {"limit", files});
+  }
+  const uint64_t others =
+      cores * (std::min<uint64_t>(wanted, open_files_max_) + 2 * uint64_t{pipes_max_});
+  connections_default_ = usable > others ? std::max<uint64_t>((usable - others) / 2, 128) : 128;
+}
+
 void Supervisor::make_cores() {
   const uint64_t files = raise_file_limit();
   const config::ServerSettings& server = config_.server;
@@ -96,12 +114,7 @@ void Supervisor::make_cores() {
     WEIR_LOG(logger_, kWarn, "control", "more threads than CPUs: several share one",
              {"threads", count}, {"cpus", available.size()});
   }
-  // Each proxied connection takes two descriptors. What the cores keep open besides they give up
-  // when descriptors run out, so with a low limit only part of it is counted.
-  const uint64_t kept =
-      count * (config_.performance.open_file_cache_entries + 2 * net::PipePool::kKeptMax);
-  const uint64_t reserved = kFilesReserved + std::min<uint64_t>(kept, files / 4);
-  connections_default_ = files > 2 * reserved ? (files - reserved) / 2 : 128;
+  share_descriptors(files, count);
   cell_ = std::make_unique<proxy::GenerationCell>(count);
   listeners_ = std::make_unique<ListenerSet>(count);
   tls_ = std::make_unique<TlsState>(count);
@@ -142,7 +155,9 @@ bool Supervisor::first_generation() {
   BuildResult built = build_generation(config_, identities_,
                                        {.epoch = ++epoch_,
                                         .cores = static_cast<uint32_t>(cores_.size()),
-                                        .connections_max = connections_max(config_)});
+                                        .connections_max = connections_max(config_),
+                                        .open_files_max = open_files_max_,
+                                        .pipes_max = pipes_max_});
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
   for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
   if (!built.generation) return false;

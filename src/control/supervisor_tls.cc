@@ -134,7 +134,7 @@ void Supervisor::log_tls_stats(const char* what, unsigned core,
            {"gone", side.gone}, {"kernel", kernel},
            {"userspace", sum(side.records) - kernel - plain}, {"truncated", side.truncated},
            {"bad_records", side.bad_records}, {"key_updates", side.key_updates},
-           {"failures", counted<FailureCause>(side.failed)},
+           {"kernel_bytes", side.kernel_bytes}, {"failures", counted<FailureCause>(side.failed)},
            {"records", counted<RecordPath>(side.records)});
 }
 

@@ -69,10 +69,43 @@ uint64_t resolve_flags(LinkRule links) noexcept {
   return RESOLVE_BENEATH;
 }
 
+// Null: the file is not what its stamp says, or cannot be read.
+Task<std::unique_ptr<char[]>> read_whole(runtime::Reactor& reactor, const OpenFile& file) {
+  const uint64_t size = file.stamp.size;
+  auto bytes = std::make_unique_for_overwrite<char[]>(size + 1);
+  uint64_t have = 0;
+  while (have <= size) {  // one byte more: a file that grew is another one
+    runtime::AwaitOp op;
+    io_uring_sqe* entry = reactor.ring().sqe();
+    io_uring_prep_read(entry, file.fd, bytes.get() + have, static_cast<unsigned>(size + 1 - have),
+                       have);
+    op.start(entry);
+    const int32_t got = co_await op;
+    if (got < 0) co_return nullptr;
+    if (got == 0) break;
+    have += static_cast<uint64_t>(got);
+  }
+  struct stat after{};
+  if (have != size || runtime::sys::fstat(file.fd, &after) < 0 || stamp_of(after) != file.stamp) {
+    co_return nullptr;
+  }
+  co_return bytes;
+}
+
 }  // namespace
 
 OpenFile::~OpenFile() {
+  --use.open;
+  forget_content();
   if (fd >= 0) runtime::sys::close(fd);
+}
+
+void OpenFile::forget_content() noexcept {
+  if (!content) return;
+  use.content_bytes -= stamp.size;
+  --use.contents_count;
+  unlink();
+  content.reset();
 }
 
 Store::Store(runtime::Reactor& reactor, const StoreLimits& limits) noexcept
@@ -80,11 +113,13 @@ Store::Store(runtime::Reactor& reactor, const StoreLimits& limits) noexcept
 
 Store::~Store() {
   while (!order_.empty()) drop(order_.front());
+  WEIR_CHECK(use_.open == 0);
 }
 
 void Store::set_limits(const StoreLimits& limits) noexcept {
   limits_ = limits;
   make_room();
+  (void)make_room_for(0);
 }
 
 void Store::make_key(std::string_view root, std::string_view path, LinkRule links,
@@ -136,7 +171,11 @@ Task<int> Store::open_below(const std::string& root, const std::string& path, Li
   // another release at any time.
   const OwnedFd top(co_await open_name(AT_FDCWD, root.c_str(), O_PATH, 0));
   if (top.get() < 0) co_return top.get();
-  co_return co_await open_name(top.get(), path.c_str(), kFlags, resolve_flags(links));
+  int opened = -EAGAIN;  // a name on the way was just moved (openat2(2)): once more may do
+  for (unsigned tries = 0; tries < 3 && opened == -EAGAIN; ++tries) {
+    opened = co_await open_name(top.get(), path.c_str(), kFlags, resolve_flags(links));
+  }
+  co_return opened;
 }
 
 Task<Result<FileRef>> Store::open(std::string root, std::string path, LinkRule links) {
@@ -163,6 +202,8 @@ Task<Result<FileRef>> Store::open(std::string root, std::string path, LinkRule l
     keep(key, error, nullptr);
     co_return fail(error);
   }
+  // It was for opening only. The ring gives up on a file that says so where it could wait.
+  runtime::sys::set_blocking(fd.get());
   const FileStamp stamp = stamp_of(found);
   const auto before = entries_.find(std::string_view(key));
   if (before != entries_.end() && before->second->file && before->second->file->stamp == stamp &&
@@ -171,7 +212,7 @@ Task<Result<FileRef>> Store::open(std::string root, std::string path, LinkRule l
     touch(*before->second);
     co_return before->second->file;
   }
-  auto file = std::make_shared<OpenFile>();
+  auto file = std::make_shared<OpenFile>(use_);
   const int64_t now_ns = reactor_.unix_us() * 1000;
   file->fd = fd.release();
   file->kind = directory ? FileKind::kDirectory : FileKind::kRegular;
@@ -197,58 +238,68 @@ void Store::keep(std::string key, Error error, FileRef file) {
 }
 
 void Store::drop(Entry& entry) noexcept {
-  memory_bytes_ -= entry.content_bytes;
   entry.unlink();
   entries_.erase(entries_.find(std::string_view(entry.key)));
 }
 
 void Store::make_room() noexcept {
-  while (!order_.empty() &&
-         (entries_.size() > limits_.entries_max || memory_bytes_ > limits_.memory_max)) {
-    drop(order_.back());
+  constexpr size_t kNamesPerFile = 4;  // a file, and its precompressed ones that are not there
+  while (entries_.size() > kNamesPerFile * limits_.entries_max) drop(order_.back());
+  for (size_t left = entries_.size(); left > 0 && use_.open > limits_.entries_max; --left) {
+    Entry& oldest = order_.back();
+    // To forget a file that somebody else holds would close nothing.
+    if (oldest.file && oldest.file.use_count() > 1) {
+      touch(oldest);
+    } else {
+      drop(oldest);
+    }
   }
 }
 
-// Descriptors are scarce: those of the files that were not asked for lately go.
+// Of contents, those that were not asked for lately go; the files stay open.
+bool Store::make_room_for(uint64_t content_bytes) noexcept {
+  if (content_bytes > limits_.memory_max) return false;
+  const uint64_t most = limits_.memory_max - content_bytes;
+  for (uint32_t left = use_.contents_count; left > 0 && use_.content_bytes > most; --left) {
+    OpenFile& file = use_.contents.back();
+    if (file.senders == 0) {
+      file.forget_content();
+    } else {
+      note_use(file);
+    }
+  }
+  return use_.content_bytes <= most;
+}
+
 void Store::give_up_half() noexcept {
   const size_t left = entries_.size() / 2;
   while (entries_.size() > left) drop(order_.back());
 }
 
+void Store::note_use(OpenFile& file) noexcept {
+  if (!file.content) return;
+  file.unlink();
+  use_.contents.push_front(file);
+}
+
 Task<bool> Store::load(FileRef file) {
   if (file->content) co_return true;
   const uint64_t size = file->stamp.size;
-  if (file->kind != FileKind::kRegular || size > limits_.content_max || size > limits_.memory_max) {
+  if (file->loading || file->kind != FileKind::kRegular || size > limits_.content_max ||
+      !make_room_for(size)) {
     co_return false;
   }
-  auto bytes = std::make_unique_for_overwrite<char[]>(size + 1);
-  uint64_t have = 0;
-  while (have <= size) {  // one byte more: a file that grew is another one
-    runtime::AwaitOp op;
-    io_uring_sqe* entry = reactor_.ring().sqe();
-    io_uring_prep_read(entry, file->fd, bytes.get() + have, static_cast<unsigned>(size + 1 - have),
-                       have);
-    op.start(entry);
-    const int32_t got = co_await op;
-    if (got < 0) co_return false;
-    if (got == 0) break;
-    have += static_cast<uint64_t>(got);
-  }
-  struct stat after{};
-  if (have != size || runtime::sys::fstat(file->fd, &after) < 0 || stamp_of(after) != file->stamp) {
-    co_return false;
-  }
-  // Somebody else may have been quicker, and the name may mean another file by now.
-  if (file->content) co_return true;
+  // The room is taken before the bytes are there: many that load at once stay within it too.
+  file->loading = true;
+  use_.content_bytes += size;
+  auto bytes = co_await read_whole(reactor_, *file);
+  file->loading = false;
+  use_.content_bytes -= size;
+  if (!bytes || !make_room_for(size)) co_return false;  // the limits may be lower by now
   file->content = std::move(bytes);
-  for (auto& [key, entry] : entries_) {
-    (void)key;
-    if (entry->file != file) continue;
-    entry->content_bytes = size;
-    memory_bytes_ += size;
-    break;
-  }
-  make_room();
+  use_.content_bytes += size;
+  ++use_.contents_count;
+  use_.contents.push_front(*file);
   co_return true;
 }
 

@@ -82,6 +82,7 @@ void Acceptor::on_complete(runtime::Op& op, int32_t result, uint32_t) noexcept {
   } else if (result != -ECANCELED && !passes_by_itself(result)) {
     ++self.failures_;
     self.last_failure_ = base::from_errno(-result);
+    self.on_accept_(self.context_, result);
     if (!self.stopping_ && !self.op_.in_flight()) {
       self.reactor_.timers().arm(self.pause_, self.reactor_.now_ms() + kPauseMs);
       return;

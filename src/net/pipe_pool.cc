@@ -7,11 +7,11 @@ namespace weir::net {
 
 PipePool::~PipePool() {
   WEIR_CHECK(used_ == 0);
-  for (const Pipe& pipe : kept_) close(pipe);
+  drop_kept();
 }
 
 PipePool::Lease PipePool::take() {
-  if (used_ >= kUsedMax) return {};
+  if (used_ >= used_max_) return {};
   Pipe pipe;
   if (!kept_.empty()) {
     pipe = kept_.back();
@@ -21,7 +21,7 @@ PipePool::Lease PipePool::take() {
     if (runtime::sys::pipe(ends) < 0) return {};
     pipe = {.read_fd = ends[0], .write_fd = ends[1]};
     const int capacity = runtime::sys::pipe_capacity(ends[1], kWantedBytes);
-    if (capacity <= 0) {
+    if (capacity < kLeastBytes) {  // past pipe-user-pages-soft there is hardly any
       close(pipe);
       return {};
     }
@@ -36,6 +36,11 @@ void PipePool::give_back(const Pipe& pipe, bool empty) noexcept {
   // What is left in a pipe belongs to nobody else.
   if (!empty || kept_.size() >= kKeptMax) return close(pipe);
   kept_.push_back(pipe);
+}
+
+void PipePool::drop_kept() noexcept {
+  for (const Pipe& pipe : kept_) close(pipe);
+  kept_.clear();
 }
 
 void PipePool::close(const Pipe& pipe) noexcept {

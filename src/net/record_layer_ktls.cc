@@ -44,6 +44,7 @@ bool RecordLayer::answered(int fd) noexcept {
 }
 
 void RecordLayer::count_records(size_t bytes) noexcept {
+  counters_.kernel_bytes += bytes;
   if (!limited_) return;
   records_sent_ += bytes / tls::Session::kRecordPlaintextMax + 1;
   // Where the kernel can change keys, we change ours.

@@ -530,6 +530,11 @@ ssize_t Transport::recv_direct(void* out, size_t bytes) noexcept {
   return result == -EINTR ? -EAGAIN : result;
 }
 
+bool Transport::input_unasked() const noexcept {
+  char byte;
+  return !tls_ && runtime::sys::recv(fd_, &byte, 1, MSG_PEEK) >= 0;
+}
+
 void Transport::note_sent(ssize_t result) noexcept {
   note_send_error(static_cast<int32_t>(std::min<ssize_t>(result, 0)));
   if (tls::kKernelTlsBuilt && tls_ && result > 0) tls_->count_records(static_cast<size_t>(result));

@@ -4,11 +4,25 @@
 #include <cerrno>
 
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <weir/net/transport.h>
 #include <weir/runtime/sys.h>
 
 namespace weir::net {
+
+namespace {
+
+// For kernel TLS. What the next receive would say: 0 at the end, -EAGAIN if not (await readable()),
+// else -errno.
+ssize_t peek(int fd) noexcept {
+  char byte;
+  const ssize_t result = runtime::sys::recv(fd, &byte, 1, MSG_PEEK);
+  // EIO: a record that only recvmsg(2) reads.
+  return result > 0 || result == -EINTR || result == -EIO ? -EAGAIN : result;
+}
+
+}  // namespace
 
 ssize_t Transport::send_file(int file_fd, uint64_t offset, size_t bytes) noexcept {
   WEIR_CHECK(sending_ == nullptr && may_splice());
@@ -19,6 +33,8 @@ ssize_t Transport::send_file(int file_fd, uint64_t offset, size_t bytes) noexcep
   note_sent(result);
   return result == -EINTR ? -EAGAIN : result;
 }
+
+void Transport::cork(bool on) noexcept { runtime::sys::cork(fd_, on); }
 
 ssize_t Transport::splice_from(int pipe_fd, size_t bytes, bool more) noexcept {
   WEIR_CHECK(sending_ == nullptr && may_splice());
@@ -36,7 +52,16 @@ ssize_t Transport::splice_to(int pipe_fd, size_t bytes) noexcept {
     const ssize_t result = runtime::sys::splice(fd_, pipe_fd, bytes, false);
     if (result > 0) return result;
     if (result == -EAGAIN || result == -EINTR) return -EAGAIN;
-    if (result == 0) {
+    if (tls::kKernelTlsBuilt && tls_ && result == 0) {
+      // A record without data, which is no end, is spliced as 0 bytes too.
+      const ssize_t next = peek(fd_);
+      if (next == -EAGAIN) return next;
+      if (next == 0) {
+        note_receive_end();
+      } else {
+        note_kernel_fault(static_cast<int32_t>(next));
+      }
+    } else if (result == 0) {
       note_receive_end();
     } else if (tls::kKernelTlsBuilt && tls_ && result == -EINVAL) {
       if (!read_control_record()) return -EAGAIN;  // not data: only recvmsg(2) reads it

@@ -86,15 +86,17 @@ class Exchange {
   // send_file.cc
   runtime::Task<FileSent> send_file_answer(const route::FileRoute& rules, FileAnswer& answer,
                                            std::string_view tag);
-  runtime::Task<bool> read_behind_head(const files::OpenFile& file, files::BodyPiece piece);
-  runtime::Task<bool> warm_pages(const files::OpenFile& file, uint64_t offset, size_t bytes);
+  runtime::Task<bool> read_behind_head(files::OpenFile& file, files::BodyPiece piece);
+  runtime::Task<bool> warm_pages(files::OpenFile& file, uint64_t offset, size_t bytes);
   runtime::Task<bool> send_pieces(const FileAnswer& answer,
                                   std::span<const files::BodyPiece> pieces, uint32_t timeout_ms);
   runtime::Task<bool> send_bytes(std::string_view head, std::string_view body, uint32_t timeout_ms);
   runtime::Task<bool> send_stretch(files::OpenFile& file, files::BodyPiece piece,
                                    std::string_view head, uint32_t timeout_ms);
-  ssize_t send_some(const files::OpenFile& file, uint64_t offset, size_t bytes) noexcept;
-  ssize_t send_copied(const files::OpenFile& file, uint64_t offset, size_t bytes) noexcept;
+  runtime::Task<bool> move_stretch(files::OpenFile& file, files::BodyPiece piece,
+                                   std::string_view head, uint32_t timeout_ms);
+  ssize_t send_some(files::OpenFile& file, uint64_t offset, size_t bytes) noexcept;
+  ssize_t send_copied(files::OpenFile& file, uint64_t offset, size_t bytes) noexcept;
   bool file_failed(files::OpenFile& file) noexcept;
 
   // http_proxy.cc
@@ -204,7 +206,7 @@ class Exchange {
   struct GraceTimer : runtime::Timer {
     GraceTimer() noexcept : Timer(&Exchange::on_grace_over) {}
     Exchange* exchange = nullptr;
-    uint64_t body_bytes = 0;  // of the response, when the timer was armed
+    uint64_t moved_bytes = 0;  // of the response, when the timer was armed
   };
   void arm_grace() noexcept;
   static void on_grace_over(runtime::Timer& timer) noexcept;

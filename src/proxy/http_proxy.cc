@@ -92,15 +92,16 @@ void Exchange::on_client_end(void* context, bool failed) noexcept {
 
 void Exchange::arm_grace() noexcept {
   const Settings& settings = worker_->generations.current().settings;
-  grace_.body_bytes = response_body_.content_bytes();
+  grace_.moved_bytes = response_body_.content_bytes() + record_.bytes_out;
   worker_->reactor.timers().arm(grace_, worker_->reactor.now_ms() + settings.half_close_grace_ms);
 }
 
 void Exchange::on_grace_over(runtime::Timer& timer) noexcept {
   Exchange& self = *static_cast<GraceTimer&>(timer).exchange;
   // An answer that has begun may take its time as long as it moves.
-  const bool moves = self.client_->transport->sending() ||
-                     self.response_body_.content_bytes() != self.grace_.body_bytes;
+  const bool moves =
+      self.client_->transport->sending() ||
+      self.response_body_.content_bytes() + self.record_.bytes_out != self.grace_.moved_bytes;
   const bool grace = self.worker_->generations.current().settings.half_close_grace_ms != 0;
   if (self.answered_ && moves && grace) return self.arm_grace();
   self.cancel(log::Reason::kClientGone);

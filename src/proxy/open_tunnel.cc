@@ -92,11 +92,11 @@ Task<> Exchange::connect(const route::Route* route) {
     record_.reason = log::Reason::kUnsupported;
     co_return co_await reply_with(405, "Allow: CONNECT\r\n");
   }
+  // A client that does not wait for the answer has sent bytes which are no request.
+  keep_alive_ = false;
   if (route == nullptr || route->kind != route::ActionKind::kConnect) {
     co_return co_await reply(405, log::Reason::kUnsupported);
   }
-  // A client that does not wait for the answer has sent bytes which are no request.
-  keep_alive_ = false;
   const auto targets = route->connect->targets;
   const auto target = std::ranges::find_if(targets, [&](const auto& one) {
     return same_authority(one.authority, host_, request_.port);
@@ -143,6 +143,8 @@ void Exchange::keep_for_log() {
   }
   head_buffer_.reset();
   request_.reset();
+  request_.fields.release();
+  response_.fields.release();
   request_.minor_version = minor_version;
   request_.method_text = kept[0];
   request_.authority = kept[1];
@@ -179,7 +181,8 @@ Task<> Exchange::join_origin(std::string_view early) {
                 .origin = *origin_->transport,
                 .idle_timeout_ms = pin_->settings.tunnel_idle_timeout_ms,
                 .client_send_timeout_ms = send_timeout,
-                .origin_send_timeout_ms = origin_send_timeout_ms_};
+                .origin_send_timeout_ms = origin_send_timeout_ms_,
+                .splice = pin_->settings.splice_min != 0};
   // It may last for long: it keeps neither routes nor buffers.
   out_.reset();
   request_out_.reset();

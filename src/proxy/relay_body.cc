@@ -170,7 +170,7 @@ Task<RelayEnd> move_raw(Relay& relay) {
   while (!relay.body.complete()) {
     const uint64_t left = relay.body.left();
     size_t wanted = std::min<uint64_t>(Worker::kScratchBytes, left);
-    if (relay.nothing_behind && wanted == left && wanted < Worker::kScratchBytes) ++wanted;
+    if (relay.nothing_behind && wanted == left) ++wanted;  // the scratch has room for one more
     const ssize_t got = relay.from.recv_direct(relay.worker.scratch(), wanted);
     if (got == -EAGAIN) {
       const ReadEvent event = co_await relay.from.readable(read_deadline(relay));

@@ -87,6 +87,9 @@ Task<RelayEnd> splice_body(Relay& relay, net::PipePool::Lease pipe) {
       co_await relay.from.reactor().yield();
     }
   }
+  char behind;
+  const bool look = relay.nothing_behind && relay.body.complete() && !relay.from.ended();
+  if (look && relay.from.recv_direct(&behind, 1) > 0) relay.lost_input = true;
   co_return source;
 }
 

@@ -163,8 +163,8 @@ bool wants_direct(const Direction& way) noexcept {
 
 bool may_splice(const Direction& way) noexcept {
   // Plaintext of the handshake that is kept behind the kernel's back goes first.
-  return way.busy_bytes >= kBusyBytes && way.from.may_splice() && way.to.may_splice() &&
-         !way.from.has_input();
+  return way.tunnel.splice && way.busy_bytes >= kBusyBytes && way.from.may_splice() &&
+         way.to.may_splice() && !way.from.has_input();
 }
 
 Step judge(Direction& way, ReadEvent event, uint64_t waited_ms) noexcept {

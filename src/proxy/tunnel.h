@@ -35,6 +35,7 @@ struct Tunnel {
   uint32_t idle_timeout_ms;  // over both directions together
   uint32_t client_send_timeout_ms;
   uint32_t origin_send_timeout_ms;
+  bool splice;  // may be used: a busy direction is copied otherwise
   // Results.
   TunnelEnd end = TunnelEnd::kOpen;
   uint64_t bytes_from_client = 0;  // that were passed on

@@ -33,7 +33,7 @@ Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log
       files(engine, {}),
       core(index),
       tls(tls_engine),
-      scratch_(std::make_unique_for_overwrite<char[]>(kScratchBytes)),
+      scratch_(std::make_unique_for_overwrite<char[]>(kScratchBytes + 1)),
       drain_timer_(*this) {
   runtime::sys::random_bytes(&id_high_, sizeof id_high_);
   runtime::sys::random_bytes(&id_low_, sizeof id_low_);
@@ -51,7 +51,9 @@ Worker::~Worker() {
 void Worker::quiesce() {
   if (generations.quiesce()) {
     upstreams.adopt(*generations.current().routes, core_tls().upstreams);
-    files.set_limits(generations.current().settings.files);
+    const Settings& settings = generations.current().settings;
+    files.set_limits(settings.files);
+    pipes.set_limit(settings.pipes_max);
     // Its context may have been made before the newest keys were.
     const bool newer = tickets_number_ > generations.current().tickets_number;
     if (newer && core_tls().server) core_tls().server->context->use_tickets(*tickets_);
@@ -90,6 +92,18 @@ void Worker::accept(ListenerInfo& listener, int fd) noexcept {
     return;
   }
   tasks_.spawn(serve_connection(std::make_unique<ClientConnection>(*this, listener, fd)));
+}
+
+void Worker::note_accept_failure(base::Error error) noexcept {
+  WEIR_LOG_LIMITED(logger, kWarn, "proxy", "cannot accept a connection", {"error", error.code},
+                   {"connections", connection_count_});
+  files.give_up_half();
+  pipes.drop_kept();
+}
+
+char* Worker::waste() {
+  if (!waste_) waste_ = std::make_unique_for_overwrite<char[]>(kScratchBytes);
+  return waste_.get();
 }
 
 void Worker::drain(uint64_t idle_grace_ms) noexcept {

@@ -5,9 +5,12 @@
 #include <ctime>
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <weir/base/check.h>
@@ -86,6 +89,17 @@ int fstat(int fd, struct ::stat* out) noexcept { return or_errno(::fstat(fd, out
 ssize_t pread_cached(int file_fd, void* out, size_t bytes, uint64_t offset) noexcept {
   const iovec piece{out, bytes};
   return or_errno(::preadv2(file_fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT));
+}
+ssize_t pread(int file_fd, void* out, size_t bytes, uint64_t offset) noexcept {
+  return or_errno(::pread(file_fd, out, bytes, static_cast<off_t>(offset)));
+}
+void set_blocking(int fd) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags >= 0) (void)::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+void cork(int socket_fd, bool on) noexcept {
+  const int value = on ? 1 : 0;
+  (void)::setsockopt(socket_fd, IPPROTO_TCP, TCP_CORK, &value, sizeof value);
 }
 int pipe(int ends[2]) noexcept { return or_errno(::pipe2(ends, O_NONBLOCK | O_CLOEXEC)); }
 int pipe_capacity(int fd, int bytes) noexcept {

@@ -211,6 +211,7 @@ void Core::tend_listeners() {
 
 void Core::on_accept(void* context, int fd) noexcept {
   auto& listener = *static_cast<Listener*>(context);
+  if (fd < 0) return listener.core.worker_->note_accept_failure(base::from_errno(-fd));
   listener.core.worker_->accept(listener.info, fd);
 }
 

@@ -101,6 +101,7 @@ bool Endpoint::still_good(const Connection& connection) const noexcept {
   const Transport& transport = *connection.transport;
   // Bytes on an idle connection answer nothing: the framing of that origin is not to be trusted.
   if (transport.ended() || transport.failed() || transport.has_input()) return false;
+  if (transport.direct_mode() && transport.input_unasked()) return false;
   if (connection.created_ms < address_since_ms_) return false;  // the name leads elsewhere now
   if (connection.tls != tls_ || transport.worn_out()) return false;
   return limits_.lifetime_ms == 0 ||

@@ -288,6 +288,11 @@ ssize_t sendfile(int fd, int /*file*/, uint64_t /*offset*/, size_t /*bytes*/) no
 ssize_t pread_cached(int fd, void* /*out*/, size_t /*bytes*/, uint64_t /*offset*/) noexcept {
   World::current().die("pread is not simulated", fd);
 }
+ssize_t pread(int fd, void* /*out*/, size_t /*bytes*/, uint64_t /*offset*/) noexcept {
+  World::current().die("pread is not simulated", fd);
+}
+void set_blocking(int fd) noexcept { World::current().die("fcntl is not simulated", fd); }
+void cork(int fd, bool /*on*/) noexcept { World::current().die("TCP_CORK is not simulated", fd); }
 int pipe(int* /*ends*/) noexcept { return -EMFILE; }
 int pipe_capacity(int fd, int /*bytes*/) noexcept {
   World::current().die("pipes are not simulated", fd);

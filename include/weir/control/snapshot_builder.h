@@ -41,8 +41,10 @@ struct BuildResult {
 struct BuildInputs {
   uint64_t epoch = 1;
   uint32_t cores = 1;
-  uint64_t connections_max = 0;  // of the process; 0: none
-  bool resolve_names = true;     // false: servers given by name stay unresolved (weir explain)
+  uint64_t connections_max = 0;          // of the process; 0: none
+  uint32_t open_files_max = UINT32_MAX;  // that a core keeps, whatever the configuration wants
+  uint32_t pipes_max = UINT32_MAX;       // per core
+  bool resolve_names = true;  // false: servers given by name stay unresolved (weir explain)
 };
 
 BuildResult build_generation(const config::Config& config, Identities& identities,

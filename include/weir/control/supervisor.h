@@ -67,6 +67,7 @@ class Supervisor {
   bool start();
   bool open_engine();
   bool configure_logs(const config::Config& config);
+  void share_descriptors(uint64_t files, uint32_t cores);
   void make_cores();
   bool first_generation();
   void watch_files();
@@ -123,9 +124,12 @@ class Supervisor {
   const runtime::ProbeReport& probe_;
   Identities identities_;
   uint64_t epoch_ = 0;
-  uint64_t tickets_number_ = 0;       // counts the rings of ticket keys
-  uint64_t connections_default_ = 0;  // what the limit on open files allows
-  std::vector<uint32_t> cpus_;        // of each core; empty where cores are not pinned
+  uint64_t tickets_number_ = 0;  // counts the rings of ticket keys
+  // What the limit on open files allows.
+  uint64_t connections_default_ = 0;
+  uint32_t open_files_max_ = 0;  // per core, that are kept
+  uint32_t pipes_max_ = 0;       // per core
+  std::vector<uint32_t> cpus_;   // of each core; empty where cores are not pinned
 
   log::Collector collector_;
   log::Channel channel_;

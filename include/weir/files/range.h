@@ -73,11 +73,11 @@ struct BodyPiece {
 };
 
 struct BodyPlan {
-  uint16_t status = 200;          // 200, 206 or 416
-  uint64_t length = 0;            // of the body: the sum over `pieces`
-  std::string content_range{};    // of the head; empty: send none
-  std::string content_type{};     // with several parts: replaces that of the file; else empty
-  std::string text{};             // what stands between the parts
+  uint16_t status = 200;            // 200, 206 or 416
+  uint64_t length = 0;              // of the body: the sum over `pieces`
+  std::string content_range{};      // of the head; empty: send none
+  std::string content_type{};       // with several parts: replaces that of the file; else empty
+  std::string text{};               // what stands between the parts
   std::vector<BodyPiece> pieces{};  // in this order; none for 416 and for an empty file
 
   [[nodiscard]] std::string_view literal(const BodyPiece& piece) const noexcept {

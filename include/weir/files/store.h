@@ -23,7 +23,7 @@
 namespace weir::files {
 
 struct StoreLimits {
-  uint32_t entries_max = 1024;      // open files, and names that are not there
+  uint32_t entries_max = 1024;      // open files; and four times as many names
   uint64_t memory_max = 32 << 20;   // bytes of contents
   uint64_t content_max = 64 << 10;  // of one file
   uint32_t revalidate_ms = 1000;
@@ -38,24 +38,42 @@ enum class LinkRule : uint8_t {
   kNone,
 };
 
-struct OpenFile {
+struct OpenFile;
+
+// What all open files of a store take, also those that only an exchange or an original still holds.
+struct StoreUse {
+  uint32_t open = 0;
+  uint64_t content_bytes = 0;  // also of those that are being read
+  uint32_t contents_count = 0;
+  base::IntrusiveList<OpenFile> contents;  // last used first
+};
+
+struct OpenFile : base::ListNode {
   int fd = -1;
   FileKind kind = FileKind::kRegular;
   FileStamp stamp;
   EntityTag tag;                    // empty: not settled yet
   std::optional<int64_t> modified;  // seconds, to be sent; empty: none
   std::unique_ptr<char[]> content;  // null: not in memory
+  bool loading = false;             // somebody reads it into memory
+  uint32_t senders = 0;             // of the content: it stays while there are any
   // Precompressed ones beside it, in the order of kCodings; null where there is none. Found by who
   // serves the file.
   std::array<std::shared_ptr<OpenFile>, kCodings.size()> variants;
   uint64_t variants_checked_ms = 0;  // 0: never
-  uint64_t warm_until_ms = 0;        // the whole of it counts as in memory; 0: not known
-  bool doubtful = false;             // not what its stamp says: not to be given out again
+  // Until then so many bytes from its start count as in memory, without being asked for again.
+  uint64_t warm_until_ms = 0;
+  uint64_t warm_bytes = 0;
+  bool asks_at_once = true;  // false: its file system cannot say what is in memory (RWF_NOWAIT)
+  bool doubtful = false;     // not what its stamp says: not to be given out again
 
-  OpenFile() = default;
+  explicit OpenFile(StoreUse& store) noexcept : use(store) { ++use.open; }
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
   ~OpenFile();
+  void forget_content() noexcept;
+
+  StoreUse& use;
 };
 // Shared by the store and the exchanges of its core; not by other threads.
 using FileRef = std::shared_ptr<OpenFile>;
@@ -79,8 +97,12 @@ class Store {
                                                               LinkRule links) noexcept;
 
   // Reads the whole file into memory, if that is allowed for its size and there is room. Bytes that
-  // changed while they were read are not kept. False: it is not in memory.
+  // changed while they were read are not kept. False: it is not in memory, or not yet.
   runtime::Task<bool> load(FileRef file);
+  // Its content was served: it is not the next to go.
+  void note_use(OpenFile& file) noexcept;
+  // Descriptors are scarce: closes those of the files that were not asked for lately, half of all.
+  void give_up_half() noexcept;
 
   [[nodiscard]] bool variants_fresh(const OpenFile& file) const noexcept {
     for (const auto& variant : file.variants) {
@@ -90,7 +112,8 @@ class Store {
            reactor_.now_ms() - file.variants_checked_ms < limits_.revalidate_ms;
   }
   [[nodiscard]] size_t entries() const noexcept { return entries_.size(); }
-  [[nodiscard]] uint64_t memory_bytes() const noexcept { return memory_bytes_; }
+  [[nodiscard]] uint32_t open_files() const noexcept { return use_.open; }
+  [[nodiscard]] uint64_t memory_bytes() const noexcept { return use_.content_bytes; }
 
  private:
   // What is known of one name.
@@ -99,7 +122,6 @@ class Store {
     base::Error error;  // kOk: `file`
     FileRef file;
     uint64_t checked_ms = 0;
-    uint64_t content_bytes = 0;  // of memory_bytes_
   };
   static void make_key(std::string_view root, std::string_view path, LinkRule links,
                        std::string& out);
@@ -107,14 +129,14 @@ class Store {
   void keep(std::string key, base::Error error, FileRef file);
   void drop(Entry& entry) noexcept;
   void make_room() noexcept;
-  void give_up_half() noexcept;
+  bool make_room_for(uint64_t content_bytes) noexcept;
   void touch(Entry& entry) noexcept;
   runtime::Task<int> open_below(const std::string& root, const std::string& path, LinkRule links);
   runtime::Task<int> open_name(int directory, const char* path, uint64_t flags, uint64_t resolve);
 
   runtime::Reactor& reactor_;
   StoreLimits limits_;
-  uint64_t memory_bytes_ = 0;
+  StoreUse use_;
   std::string key_;  // of the lookup under way
   struct KeyHash {
     using is_transparent = void;

@@ -17,7 +17,8 @@ class Acceptor {
   // spawn, it must not resume.
   using OnAccept = void (*)(void* context, int fd) noexcept;
 
-  // Takes ownership of `fd`.
+  // Takes ownership of `fd`. on_accept gets a descriptor to own, or -errno when accept() failed for
+  // want of descriptors or memory.
   Acceptor(runtime::Reactor& reactor, int fd, OnAccept on_accept, void* context) noexcept;
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;

@@ -2,6 +2,7 @@
 // one relay at a time. Bounded: beyond it there is none, and bytes are copied instead.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -14,6 +15,8 @@ class PipePool {
   // Bytes that a pipe is asked to hold. Any user may have 1 MiB (/proc/sys/fs/pipe-max-size), but
   // all pipes of a user share 64 MiB (pipe-user-pages-soft).
   static constexpr int kWantedBytes = 256 * 1024;
+  // With less, copying is cheaper.
+  static constexpr int kLeastBytes = 64 * 1024;
   static constexpr size_t kKeptMax = 64;
   static constexpr size_t kUsedMax = 1024;
 
@@ -53,6 +56,10 @@ class PipePool {
   // Empty when there are too many, or the system gives none.
   Lease take();
   [[nodiscard]] size_t used() const noexcept { return used_; }
+  // Two descriptors each; at most kUsedMax.
+  void set_limit(size_t pipes) noexcept { used_max_ = std::min(pipes, kUsedMax); }
+  // Closes those that wait for their next use.
+  void drop_kept() noexcept;
 
  private:
   void give_back(const Pipe& pipe, bool empty) noexcept;
@@ -60,6 +67,7 @@ class PipePool {
 
   std::vector<Pipe> kept_;
   size_t used_ = 0;
+  size_t used_max_ = kUsedMax;
 };
 
 }  // namespace weir::net

@@ -145,12 +145,15 @@ class Transport {
   // co_await: stops the receive; what arrived is in the queue and must be consumed before recv().
   [[nodiscard]] QuiesceWait enter_direct_mode() noexcept;
   [[nodiscard]] bool direct_mode() const noexcept { return direct_; }
+  // Whether a plain socket has something to read, or its end, that nobody has asked for. In direct
+  // mode nothing else tells at once.
+  [[nodiscard]] bool input_unasked() const noexcept;
   // Straight from the socket: > 0 bytes, 0 at the end, -EAGAIN: await readable(), else -errno.
   ssize_t recv_direct(void* out, size_t bytes) noexcept;
   // Straight to the socket; -EAGAIN: use send() for the rest. Only while no send() is under way.
   // With unsent() afterwards, part of what was taken still waits here, and a send() has to follow,
-  // if only of nothing. `more`: the rest of the message follows at once, and a plain socket may wait
-  // for it before it sends a segment that is not full.
+  // if only of nothing. `more`: the rest of the message follows at once, and a plain socket may
+  // wait for it before it sends a segment that is not full.
   ssize_t send_direct(const void* data, size_t bytes, bool more = false) noexcept;
   ssize_t send_direct(iovec* pieces, unsigned count) noexcept;
   [[nodiscard]] bool unsent() const noexcept { return tls_ && !tls_->unsent().empty(); }
@@ -163,6 +166,8 @@ class Transport {
   // sendfile(2): > 0 bytes, 0: the file ends before `offset`, -EAGAIN: await writable(), else
   // -errno. Only while no send() is under way, as all that follow.
   ssize_t send_file(int file_fd, uint64_t offset, size_t bytes) noexcept;
+  // TCP_CORK: short segments wait for more, until it is taken off. Does nothing to Unix sockets.
+  void cork(bool on) noexcept;
   // splice(2) from the socket to a pipe, in direct mode: as recv_direct().
   ssize_t splice_to(int pipe_fd, size_t bytes) noexcept;
   // From a pipe to the socket: > 0 bytes, -EAGAIN: await writable(), else -errno. `more` follows.

@@ -28,7 +28,8 @@ struct Settings {
   bool forwarded = false;                        // RFC 7239 as well
   std::shared_ptr<const files::MimeTypes> mime;  // null: no Content-Type for files
   files::StoreLimits files;
-  uint64_t splice_min = 0;  // bodies are spliced from this many bytes on; 0: never
+  uint32_t pipes_max = UINT32_MAX;  // per core
+  uint64_t splice_min = 0;          // bodies are spliced from this many bytes on; 0: never
   bool access_log = false;
   // X-Client-Cert-* are set from the verified certificate, and removed from what clients send.
   bool client_cert_headers = false;

@@ -36,7 +36,7 @@ struct ListenerInfo {
 class Worker {
  public:
   // Bytes of the scratch through which large bodies pass (PERFORMANCE.md, finding 5: one hot
-  // block).
+  // block). It has room for one byte more, to look behind a body.
   static constexpr size_t kScratchBytes = 256 * 1024;
 
   Worker(runtime::Reactor& reactor, log::Channel& channel, log::Logger& logger,
@@ -47,6 +47,8 @@ class Worker {
 
   // A fresh connection; called while completions are reaped, takes the descriptor.
   void accept(ListenerInfo& listener, int fd) noexcept;
+  // Descriptors or memory are scarce: gives up what is only kept for later.
+  void note_accept_failure(base::Error error) noexcept;
 
   // Between turns: picks up a new generation.
   void quiesce();
@@ -89,6 +91,8 @@ class Worker {
   const uint16_t core;
   net::tls::Engine* const tls;  // null: no TLS anywhere
   char* scratch() noexcept { return scratch_.get(); }
+  // Where bytes are read to that nobody wants: pages are to be in memory then. kScratchBytes.
+  char* waste();
 
  private:
   friend struct ClientConnection;
@@ -108,6 +112,7 @@ class Worker {
   bool cancelling_ = false;
   uint64_t drain_grace_ms_ = 0;
   std::unique_ptr<char[]> scratch_;
+  std::unique_ptr<char[]> waste_;    // null until it is needed
   std::unique_ptr<Exchange> spare_;  // chain of finished exchanges, to be used again
   uint32_t spare_count_ = 0;
   int64_t date_second_ = -1;

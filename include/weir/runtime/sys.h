@@ -38,9 +38,16 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept;
 // Bytes of a file, from `offset`, to a socket; the file's own position is not used. Never blocks on
 // the socket; it does on pages that are not in memory, so ask pread_cached() first.
 ssize_t sendfile(int socket_fd, int file_fd, uint64_t offset, size_t bytes) noexcept;
-// pread(2) of what is in memory; -EAGAIN: it is not (preadv2(2), RWF_NOWAIT).
 int fstat(int fd, struct ::stat* out) noexcept;
+// pread(2) of what is in memory (preadv2(2), RWF_NOWAIT). -EAGAIN: it is not; -EOPNOTSUPP: the file
+// system cannot say.
 ssize_t pread_cached(int file_fd, void* out, size_t bytes, uint64_t offset) noexcept;
+// Takes O_NONBLOCK off.
+void set_blocking(int fd) noexcept;
+// TCP_CORK, tcp(7).
+void cork(int socket_fd, bool on) noexcept;
+// May wait for a disk.
+ssize_t pread(int file_fd, void* out, size_t bytes, uint64_t offset) noexcept;
 // Ends: [0] is read from. Non-blocking.
 int pipe(int ends[2]) noexcept;
 // Sets and returns the bytes that a pipe can hold; less than asked for is possible.

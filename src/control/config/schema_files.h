@@ -133,7 +133,7 @@ inline constexpr std::array kPerformanceFiles = {
     bind<&PerformanceSettings::splice_threshold>(
         {.key = "splice_threshold",
          .type = ValueType::kSize,
-         .fallback = "1MiB",
+         .fallback = "512KiB",
          .minimum = 1,
          .maximum = 1024 * kTiB,
          .zero = "never",
@@ -144,9 +144,11 @@ inline constexpr std::array kPerformanceFiles = {
          .type = ValueType::kInteger,
          .fallback = "1024",
          .minimum = 1,
-         .maximum = 1'000'000,
+         .maximum = kOpenFilesMax,
          .zero = "nothing is kept",
-         .doc = "Served files that each core keeps open, and names that it knows are not there."}),
+         .doc = "Served files that each core keeps open, but never more than a quarter of the "
+                "descriptors that the system allows. Names that are not there are remembered "
+                "besides."}),
     bind<&PerformanceSettings::open_file_cache_valid>(
         {.key = "open_file_cache_valid",
          .type = ValueType::kDuration,

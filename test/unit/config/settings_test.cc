@@ -205,7 +205,7 @@ TEST_CASE("defaults") {
   CHECK_FALSE(config.performance.huge_pages_enabled);
   CHECK(config.performance.receive_buffers == 1024);
   CHECK(config.performance.receive_strategy == ReceiveStrategy::kAuto);
-  CHECK(config.performance.splice_threshold == 1 << 20);
+  CHECK(config.performance.splice_threshold == 512 << 10);
   CHECK(config.performance.open_file_cache_entries == 1024);
   CHECK(config.performance.open_file_cache_valid == 1s);
   CHECK(config.performance.file_memory == 32 << 20);

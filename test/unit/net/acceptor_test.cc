@@ -32,7 +32,12 @@ struct Door {
     for (const int fd : clients) close(fd);
   }
   static void on_accept(void* context, int fd) noexcept {
-    static_cast<Door*>(context)->accepted.push_back(fd);
+    Door& self = *static_cast<Door*>(context);
+    if (fd < 0) {
+      ++self.failures_told;
+    } else {
+      self.accepted.push_back(fd);
+    }
   }
   void knock() {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -50,6 +55,7 @@ struct Door {
   std::unique_ptr<Acceptor> acceptor;
   std::vector<int> accepted;
   std::vector<int> clients;
+  uint64_t failures_told = 0;
 };
 
 // From now on no descriptor can be opened. Returns the limit to be put back.

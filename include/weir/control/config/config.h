@@ -86,6 +86,8 @@ struct LoggingSettings {
 enum class ReuseportBalancing : uint8_t { kKernel, kCbpf };
 enum class ReceiveStrategy : uint8_t { kAuto, kMultishot, kOneshot };
 
+inline constexpr uint32_t kOpenFilesMax = 1'000'000;
+
 struct PerformanceSettings {
   ReuseportBalancing reuseport_balancing;
   bool huge_pages_enabled;

@@ -48,9 +48,10 @@ struct Counters {
     // Handshakes by cause, connections by path.
     std::array<uint64_t, static_cast<size_t>(FailureCause::kCount)> failed{};
     std::array<uint64_t, static_cast<size_t>(RecordPath::kCount)> records{};
-    uint64_t truncated = 0;    // the stream ended without close_notify
-    uint64_t bad_records = 0;  // after the handshake
-    uint64_t key_updates = 0;  // received
+    uint64_t truncated = 0;     // the stream ended without close_notify
+    uint64_t bad_records = 0;   // after the handshake
+    uint64_t key_updates = 0;   // received
+    uint64_t kernel_bytes = 0;  // sent through kernel TLS
   };
   Side clients;
   Side origins;
