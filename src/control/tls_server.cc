@@ -151,6 +151,10 @@ tls::ServerPolicy policy_of(const config::Config& config, bool kernel, TlsPlan& 
   policy.ciphersuites = settings.ciphersuites;
   policy.groups = settings.groups;
   policy.alpn = settings.alpn;
+  // Whoever speaks the one understands the other, and "curl --http1.0" offers nothing else.
+  if (std::ranges::find(policy.alpn, "http/1.1") != policy.alpn.end()) {
+    policy.alpn.emplace_back("http/1.0");
+  }
   policy.keep_kernel_keys = kernel;
   policy.session_lifetime_s = static_cast<uint32_t>(session_lifetime_s(settings));
   // The same on every machine that shares the ticket keys. What clients have to prove is part of it

@@ -76,6 +76,7 @@ class Exchange {
   void choose_variant(FileAnswer& answer) const;
   runtime::Task<FileSent> answer_file(const route::FileRoute& rules, FileAnswer& answer,
                                       std::string_view route_path);
+  runtime::Task<> redirect_to_slash();
   runtime::Task<> refuse_file(const route::FileRoute& rules, FileRefusal refusal);
   void write_file_head(base::ByteWriter& out, const route::FileRoute& rules,
                        const FileAnswer& answer, std::string_view tag) noexcept;

@@ -165,9 +165,11 @@ Task<RelayEnd> pass_on(Relay& relay, std::span<const std::string_view> inputs, s
 
 // Content goes through unchanged: recv(2) into the core's scratch, send(2) from it. What the sink
 // does not take at once is copied aside, and nothing is read until it is gone.
-Task<RelayEnd> move_raw(Relay& relay) {
+Task<RelayEnd> move_raw(Relay& relay, bool may_change) {
   size_t moved_this_turn = 0;
   while (!relay.body.complete()) {
+    // A body without a length shows only now how large it is.
+    if (may_change && wants_splice(relay)) co_return RelayEnd::kComplete;
     const uint64_t left = relay.body.left();
     size_t wanted = std::min<uint64_t>(Worker::kScratchBytes, left);
     if (relay.nothing_behind && wanted == left) ++wanted;  // the scratch has room for one more
@@ -274,6 +276,7 @@ Task<RelayEnd> relay_body(Relay& relay) {
       continue;
     }
     if (relay.from.direct_mode()) {
+      bool pipes = true;
       if (wants_splice(relay)) {
         if (auto pipe = relay.worker.pipes.take()) {
           const RelayEnd end = co_await splice_body(relay, std::move(pipe));
@@ -281,10 +284,12 @@ Task<RelayEnd> relay_body(Relay& relay) {
           relay.body.finish();
           co_return RelayEnd::kComplete;
         }
+        pipes = false;
       }
       const bool raw =
           relay.out == OutFraming::kRaw && relay.body.framing() != BodyFraming::kChunked;
-      const RelayEnd end = raw ? co_await move_raw(relay) : co_await move_framed(relay);
+      const RelayEnd end = raw ? co_await move_raw(relay, pipes) : co_await move_framed(relay);
+      if (raw && end == RelayEnd::kComplete && !relay.body.complete()) continue;
       if (end != RelayEnd::kSourceEnded || !relay.body.end_completes()) co_return end;
       relay.body.finish();
       co_return co_await send_batch(relay, Batch{});

@@ -73,6 +73,7 @@ Task<> Exchange::serve_file(const route::Route& route) {
       const std::string_view more = failed == 503 ? kRetryAfter : std::string_view();
       co_return co_await refuse_file(rules, {.status = failed, .fields = more});
     }
+    if (answer.lacks_slash) co_return co_await redirect_to_slash();
     const FileSent sent = co_await answer_file(rules, answer, route.path);
     if (sent == FileSent::kAnswered) co_return;
     record_.reason = log::Reason::kInternal;
@@ -133,6 +134,7 @@ Task<Result<void>> Exchange::find_file(const route::FileRoute& rules, FileAnswer
     if (answer.must_be_directory) co_return base::fail(Errc::kNotFound);
     co_return Result<void>{};
   }
+  answer.lacks_slash = rules.redirect_slash && !path_.ends_with('/');
   for (const std::string_view name : rules.index) {
     std::string path = below(answer.path, name);
     opened = co_await open_file(store, rules.root, path, links);
@@ -149,6 +151,15 @@ Task<Result<FileRef>> Exchange::open_file(files::Store& store, std::string_view 
                                           std::string_view path, files::LinkRule links) {
   if (auto known = store.try_open(root, path, links)) co_return std::move(*known);
   co_return co_await store.open(std::string(root), std::string(path), links);
+}
+
+// A relative reference (RFC 3986 4.2): no path can make it lead to another host.
+Task<> Exchange::redirect_to_slash() {
+  std::string location = "Location: ./";
+  location.append(path_.substr(path_.rfind('/') + 1)).append("/");
+  if (request_.has_query) location.append("?").append(request_.query);
+  location += "\r\n";
+  co_await send_reply(301, location, {});
 }
 
 // Which precompressed files lie beside it; looked for as often as the file itself.

@@ -97,6 +97,7 @@ const FileRoute* compile_file(const FileAction& action, Arena& arena) {
                                      .links = action.links,
                                      .listing = action.listing,
                                      .hidden = action.hidden,
+                                     .redirect_slash = action.redirect_slash,
                                      .precompressed = action.precompressed,
                                      .in_memory = action.in_memory});
 }

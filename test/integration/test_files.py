@@ -52,6 +52,9 @@ file = "{root}/note.txt"
 path = "/app/"
 file = {{path = "{root}", fallback = "index.html"}}
 [[route]]
+path = "/slash/"
+file = {{path = "{root}", redirect_slash = true, listing = true}}
+[[route]]
 path = "/errors/"
 [route.file]
 path = "{root}"
@@ -432,6 +435,19 @@ def test_fallback_and_error_pages(site):
     assert lost.get('ETag') is None and lost.get('Last-Modified') is None
     head = site.get('/errors/none', method='HEAD')
     assert (head.status, head.get('Content-Length')) == (404, '14')
+
+
+def test_a_directory_without_its_slash(site):
+    for target, location in [('/slash/dir', './dir/'), ('/slash/dir?a=b&c', './dir/?a=b&c'),
+                             ('/slash/dir/deeper', './deeper/'), ('/slash/na%20me', './na%20me/')]:
+        for method in ['GET', 'HEAD']:
+            answer = site.get(target, method=method)
+            assert (answer.status, answer.get('Location')) == (301, location), target
+            there = urllib.parse.urljoin(target, location)
+            assert site.get(there).status == 200, there
+    assert site.get('/slash/none').status == 404
+    assert site.get('/slash/note.txt').body == TEXT
+    assert site.get('/s/dir').body == b'<h1>dir</h1>\n'  # not unless it is asked for
 
 
 def test_every_refusal_has_its_error_page(site):

@@ -211,6 +211,11 @@ def test_connections_at_once(served):
     assert not failures, failures
 
 
+def test_curl_with_http_1_0(served):
+    """It offers ALPN http/1.0 and nothing else."""
+    assert sha(curl(served.port, '--http1.0', target='/size/70000')) == sha(content(70000))
+
+
 def test_a_client_that_reads_while_it_sends(served):
     """Both directions at once, more than any buffer holds: nobody waits for the other for ever."""
     size = 4 * MiB

@@ -82,6 +82,7 @@ struct FileRoute {
   FileLinks links = FileLinks::kBelowRoot;
   bool listing = false;
   bool hidden = false;
+  bool redirect_slash = false;
   bool precompressed = true;
   bool in_memory = false;
 };

@@ -104,10 +104,11 @@ struct FileAction {
   std::string cache_control;                                  // of 200 and 206; empty: none
   uint32_t expires_s = 0;                                     // 0: no Expires
   FileLinks links = FileLinks::kBelowRoot;
-  bool listing = false;       // of directories without an index
-  bool hidden = false;        // names that begin with a dot
-  bool precompressed = true;  // NAME.br, NAME.zst, NAME.gz
-  bool in_memory = false;     // contents are kept, within the budget
+  bool listing = false;         // of directories without an index
+  bool hidden = false;          // names that begin with a dot
+  bool redirect_slash = false;  // a directory asked for without its slash
+  bool precompressed = true;    // NAME.br, NAME.zst, NAME.gz
+  bool in_memory = false;       // contents are kept, within the budget
 };
 
 // CONNECT to one of these and no other.

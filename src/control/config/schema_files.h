@@ -35,6 +35,13 @@ inline constexpr std::array kFile = {
          .fallback = "false",
          .doc = "List directories without index, as HTML, or as JSON by `Accept` or "
                 "`?format=json`."}),
+    bind<&route::FileAction::redirect_slash>(
+        {.key = "redirect_slash",
+         .type = ValueType::kBool,
+         .fallback = "false",
+         .doc = "A directory that is asked for without the slash at its end is answered with a "
+                "redirect to it, so that relative links of its index work; else as with the "
+                "slash."}),
     bind<&route::FileAction::hidden>(
         {.key = "hidden",
          .type = ValueType::kBool,
@@ -93,10 +100,10 @@ consteval Setting short_file(std::string_view key) {
                  .read = read_short_file};
 }
 inline constexpr std::array kShortFile = {
-    short_file("path"),          short_file("index"),         short_file("fallback"),
-    short_file("listing"),       short_file("hidden"),        short_file("symlinks"),
-    short_file("precompressed"), short_file("cache_control"), short_file("expires"),
-    short_file("mode"),          short_file("error_pages"),
+    short_file("path"),     short_file("index"),          short_file("fallback"),
+    short_file("listing"),  short_file("redirect_slash"), short_file("hidden"),
+    short_file("symlinks"), short_file("precompressed"),  short_file("cache_control"),
+    short_file("expires"),  short_file("mode"),           short_file("error_pages"),
 };
 static_assert(kShortFile.size() == kFile.size());
 

@@ -103,7 +103,8 @@ inline constexpr std::array kTlsSettings = {
     Setting{.key = "alpn",
             .fallback = kHttp11,
             .form = "protocol or list of protocols",
-            .doc = "Protocols that clients are offered. An empty list: ALPN is not spoken. "
+            .doc = "Protocols that clients are offered (`\"http/1.1\"`: and HTTP/1.0). An empty "
+                   "list: ALPN is not spoken. "
                    "`\"h2\"` comes with the HTTP/2 release.",
             .read = read_alpn},
     bind<&TlsSettings::handshake_timeout>(

@@ -17,7 +17,8 @@ constexpr std::array<std::string_view, 4> kTypeNames = {"Proxy", "Redirect", "Re
 constexpr std::array<std::string_view, 4> kTypeKeys = {
     "type url security", "type url status security",
     "type status body headers content_type security",
-    "type path index fallback listing hidden symlinks precompressed cache_control expires mode "
+    "type path index fallback listing redirect_slash hidden symlinks precompressed cache_control "
+    "expires mode "
     "error_pages security"};
 
 const Section& short_section() { return section("path_routes.HOST.PATH"); }
