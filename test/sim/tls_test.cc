@@ -156,7 +156,7 @@ Task<> serve(Rig& rig, int fd) {
 
 void on_accept(void* context, int fd) noexcept {
   auto& rig = *static_cast<Rig*>(context);
-  rig.sessions.spawn(serve(rig, fd));
+  if (fd >= 0) rig.sessions.spawn(serve(rig, fd));
 }
 
 std::string make_payload(Kernel& kernel) {

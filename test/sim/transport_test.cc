@@ -101,7 +101,7 @@ Task<> serve(Relay& relay, int fd) {
 
 void on_accept(void* context, int fd) noexcept {
   auto& relay = *static_cast<Relay*>(context);
-  relay.sessions.spawn(serve(relay, fd));
+  if (fd >= 0) relay.sessions.spawn(serve(relay, fd));
 }
 
 void script_origin(Kernel& kernel) {

@@ -157,6 +157,7 @@ TEST_CASE("without descriptors it pauses, counts, and goes on when there are som
   CHECK(failed);
   CHECK(door.acceptor->last_failure().code == base::Errc::kNoFiles);
   CHECK(spent < 60);  // it does not spin
+  CHECK(door.failures_told == door.acceptor->failures());
   CHECK(door.accepted.empty());
   REQUIRE(engine.run_until([&] { return door.accepted.size() == 4; }));
 }
