@@ -49,6 +49,9 @@ RecordPath hand_over(Hand& hand, Transport& transport, std::unique_ptr<tls::Kern
     usable = false;
     return RecordPath::kInstallRefused;
   }
+  if (hand.kernel->no_pad.works && keys->version == tls::kTls13) {
+    tls::expect_no_pad(transport.fd());
+  }
   if (hand.kernel->rekey.works && keys->version == tls::kTls13) {
     kept = std::make_unique<tls::KernelKeys>(std::move(*keys));
   }

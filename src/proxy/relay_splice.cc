@@ -49,7 +49,8 @@ Task<RelayEnd> splice_body(Relay& relay, net::PipePool::Lease pipe) {
   size_t moved_this_turn = 0;
   RelayEnd source = RelayEnd::kComplete;
   while (pipe.filled > 0 || (source == RelayEnd::kComplete && !relay.body.complete())) {
-    if (source == RelayEnd::kComplete && !relay.body.complete() && pipe.filled < pipe->capacity) {
+    if (source == RelayEnd::kComplete && !relay.body.complete() &&
+        net::pipe_takes(relay.from, pipe)) {
       const size_t wanted = std::min<uint64_t>(pipe->capacity - pipe.filled, relay.body.left());
       const ssize_t got = relay.from.splice_to(pipe->write_fd, wanted);
       if (got > 0) {

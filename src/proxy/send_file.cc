@@ -27,6 +27,8 @@ namespace {
 constexpr size_t kPieceBytes = 1024 * 1024;
 // Between two looks at what is in memory, and read at once where it is not.
 constexpr size_t kReadBytes = 256 * 1024;
+// Files of this size are kept in memory in any mode: to read one costs more than to look it up.
+constexpr uint64_t kKeptBytes = 4096;
 // A stretch from which on the socket is corked: below, two system calls cost more than they save.
 constexpr uint64_t kCorkBytes = 128 * 1024;
 // For so long a small file that was in memory counts as being there.
@@ -118,12 +120,17 @@ Task<FileSent> Exchange::send_file_answer(const route::FileRoute& rules, FileAns
     pieces.push_back({.from_file = true, .offset = 0, .size = answer.body.length});
   }
   if (!with_body) pieces.clear();
-  if (rules.in_memory && with_body && !answer.file->content)
+  const bool keep = rules.in_memory || answer.file->stamp.size <= kKeptBytes;
+  if (keep && !pieces.empty() && !answer.file->content)
     (void)co_await worker_->files.load(answer.file);
   out_.fill(worker_->reactor.buffers(),
             [&](base::ByteWriter& out) { write_file_head(out, rules, answer, tag); });
-  if (!pieces.empty() && !answer.file->content) {
-    const bool fits = pieces.size() == 1 && pieces[0].size <= out_.room();
+  const bool fits = pieces.size() == 1 && pieces[0].size <= out_.room();
+  if (fits && answer.file->content) {  // one buffer costs the kernel less than two
+    out_.append({answer.file->content.get() + pieces[0].offset, pieces[0].size});
+    worker_->counters.file_bytes_memory += pieces[0].size;
+    pieces.clear();
+  } else if (!pieces.empty() && !answer.file->content) {
     const bool failed = fits && !co_await read_behind_head(*answer.file, pieces[0]);
     if (!unchanged(*answer.file)) {
       answer.file->doubtful = true;  // its name is looked up again

@@ -128,7 +128,7 @@ Task<Step> splice_through(Direction& way) {
   bool ended = false;
   for (size_t moved = 0; moved < kBytesPerTurn || pipe.filled > 0;) {
     if (way.tunnel.stopping) co_return Step::kBreak;
-    if (!ended && moved < kBytesPerTurn && pipe.filled < pipe->capacity) {
+    if (!ended && moved < kBytesPerTurn && net::pipe_takes(way.from, pipe)) {
       const ssize_t got = way.from.splice_to(pipe->write_fd, pipe->capacity - pipe.filled);
       if (got > 0) {
         pipe.filled += static_cast<size_t>(got);
@@ -225,7 +225,11 @@ Task<> carry(Direction& way) {
     }
     if (step == Step::kBreak) co_return;
     if (step == Step::kEnd && !tunnel.stopping) {
-      co_await pass_end(way);
+      if (way.from.deaf()) {
+        fail_source(way);
+      } else {
+        co_await pass_end(way);
+      }
       co_return;
     }
   }

@@ -557,12 +557,13 @@ def test_large_files_take_no_memory(rig, tmp_path, kind):
 
 
 @KINDS
-@pytest.mark.parametrize('size', [1, 3 * KiB, 100 * KiB, 700 * KiB])
+@pytest.mark.parametrize('size', [1, 3 * KiB, 5 * KiB, 100 * KiB, 700 * KiB])
 def test_a_file_that_is_written_over(rig, tmp_path, kind, size):
-    """The cache holds it for an hour, and yet nobody is sent a mixture, or cut off."""
+    """The cache holds it for an hour, and yet nobody is sent a mixture, or cut off. Small files are
+    kept as they were for as long, unless there is no memory for that."""
     root = tmp_path / 'root'
     write(root / 'f.bin', content(size))
-    text = ROUTES.format(root=root).replace('"50ms"', '"1h"')
+    text = ROUTES.format(root=root).replace('"50ms"', '"1h"').replace('"4MiB"', '0')
     site = Site(rig.weir(config(text)), root)
     with site.client(kind) as client:
         for turn in range(4):
@@ -574,6 +575,18 @@ def test_a_file_that_is_written_over(rig, tmp_path, kind, size):
             assert (answer.status, sha(answer.body)) == (200, sha(wanted)), turn
             again = client.get('/s/f.bin')
             assert sha(again.body) == sha(wanted)
+
+
+def test_small_files_are_kept_in_any_mode(rig, site):
+    site = Site(rig.weir(config(ROUTES.format(root=site.root))), site.root)
+    for _ in range(3):
+        assert site.get(f'/s/size-{3 * KiB}.bin').body == content(3 * KiB)
+        assert site.get(f'/s/size-{4 * KiB}.bin', 'Range: bytes=10-19').body == (
+            content(4 * KiB)[10:20])
+        assert site.get(f'/s/size-{4 * KiB + 1}.bin').body == content(4 * KiB + 1)
+    stats = site.weir.stats()
+    assert stats['file_bytes_memory'] == 3 * (3 * KiB + 10)
+    assert stats['file_bytes_copied'] + stats['file_bytes_sendfile'] == 3 * (4 * KiB + 1)
 
 
 def test_few_descriptors(rig, tmp_path):

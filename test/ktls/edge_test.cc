@@ -126,7 +126,9 @@ void check_set_up(Tally& tally, KernelTls& tls) {
     const auto on = expects_no_pad(pair.ours);
     tally.check(!on || !*on, "padding is expected before there are keys");
     tally.check(tls.install(pair.ours, Direction::kRx, keys).has_value(), "keys for receiving");
-    tally.check(expects_no_pad(pair.ours) == true, "no padding is expected with them");
+    tally.check(expects_no_pad(pair.ours) == false, "nor with them, unless it is asked for");
+    expect_no_pad(pair.ours);
+    tally.check(expects_no_pad(pair.ours) == true, "no padding is expected");
   }
 }
 
@@ -280,6 +282,7 @@ void check_odd_records(Tally& tally, KernelTls& tls) {
   {
     const int64_t before = tls_stat("TlsRxNoPadViolation");
     Line line(tally, tls);
+    expect_no_pad(line.pair.ours);
     Tap tap(line.pair.ours);
     tap.arm();
     // Padding is zeros behind the type; sealing type 0 with the real type before it makes some.

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include <weir/net/transport.h>
+
 namespace weir::net {
 
 class PipePool {
@@ -69,5 +71,11 @@ class PipePool {
   size_t used_ = 0;
   size_t used_max_ = kUsedMax;
 };
+
+// Whether more may be spliced from there into the pipe. Records of kernel TLS only into an empty
+// one: kernels before 6.12 may drop the rest of a record for which there is no room.
+[[nodiscard]] inline bool pipe_takes(const Transport& from, const PipePool::Lease& pipe) noexcept {
+  return from.secured() ? pipe.filled == 0 : pipe.filled < pipe->capacity;
+}
 
 }  // namespace weir::net

@@ -161,6 +161,9 @@ class Transport {
   void watch_readable() noexcept;
 
   // ---- without a copy in userspace (transport_move.cc)
+  // The peer's end is none of its own: its KeyUpdate could not be followed, and what it said after
+  // that cannot be read.
+  [[nodiscard]] bool deaf() const noexcept { return tls::kKernelTlsBuilt && tls_ && tls_->deaf(); }
   // File pages and pipes can go to and from the socket: no TLS, or its records are the kernel's.
   [[nodiscard]] bool may_splice() const noexcept { return !tls_ || tls_->in_kernel(); }
   // sendfile(2): > 0 bytes, 0: the file ends before `offset`, -EAGAIN: await writable(), else

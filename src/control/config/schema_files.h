@@ -83,7 +83,8 @@ inline constexpr std::array kFile = {
          .fallback = "sendfile",
          .choices = "sendfile memory",
          .doc = "`\"sendfile\"`: from the kernel's page cache to the socket. `\"memory\"`: each "
-                "core keeps small files (`[performance] file_memory`)."}),
+                "core keeps small files (`[performance] file_memory`); those of up to 4 KiB it "
+                "keeps in either mode."}),
     Setting{.key = "error_pages",
             .form = "table: status to file below `path`",
             .doc = "Bodies of errors, `{404 = \"404.html\"}`, for the statuses that files lead to: "

@@ -99,6 +99,11 @@ bool attach_ulp(int fd, int32_t* os) noexcept {
   return result == 0;
 }
 
+void expect_no_pad(int fd) noexcept {
+  const int on = 1;
+  (void)sys::setsockopt(fd, SOL_TLS, TLS_RX_EXPECT_NO_PAD, &on, sizeof on);
+}
+
 base::Result<bool> expects_no_pad(int fd) noexcept {
   int on = 0;
   socklen_t size = sizeof on;
@@ -148,12 +153,6 @@ base::Result<void> KernelTls::install(int fd, Direction direction,
   const int result = sys::setsockopt(fd, SOL_TLS, option_of(direction), &crypto, size);
   OPENSSL_cleanse(&crypto, sizeof crypto);
   if (result < 0) return base::fail(set_up_error(-result));
-  if (direction == Direction::kRx && keys.version == kTls13) {
-    // A third of the receiver's instructions less (docs/KTLS.md). Where it is refused everything
-    // works as before.
-    const int on = 1;
-    (void)sys::setsockopt(fd, SOL_TLS, TLS_RX_EXPECT_NO_PAD, &on, sizeof on);
-  }
   return {};
 }
 

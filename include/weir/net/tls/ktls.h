@@ -51,7 +51,10 @@ struct RecordKey {
 // socket is plain TCP in both directions. False: this connection stays in userspace; `os` says why.
 [[nodiscard]] bool attach_ulp(int fd, int32_t* os = nullptr) noexcept;
 
-// Whether TLS_RX_EXPECT_NO_PAD is on (KernelTls::install turns it on where it can).
+// TLS_RX_EXPECT_NO_PAD, with keys of TLS 1.3 for receiving: a third of the receiver's instructions
+// less (docs/KTLS.md). Only where KernelSupport::no_pad says that it works. Where it is refused
+// everything works as before.
+void expect_no_pad(int fd) noexcept;
 base::Result<bool> expects_no_pad(int fd) noexcept;
 
 // The number of the next record of one direction, kept by the kernel: what proves in a test that
@@ -71,8 +74,7 @@ class KernelTls {
   KernelTls& operator=(const KernelTls&) = delete;
 
   // Puts the keys of one direction into the socket. kTx first: if that fails, nothing has changed
-  // and userspace can go on; if kRx fails after it, only closing is left. With TLS 1.3, kRx also
-  // tells the kernel to expect records without padding (a padded one still works).
+  // and userspace can go on; if kRx fails after it, only closing is left.
   // kUnsupported: this kernel, or this combination in it, does not do it, or keys are set already
   // and cannot be replaced (os says which: ENOENT, ENOPROTOOPT, EBUSY).
   base::Result<void> install(int fd, Direction direction, const KernelKeys& keys) noexcept;
@@ -118,8 +120,11 @@ struct KernelSupport {
   bool present = false;  // TCP_ULP "tls" can be attached
   int32_t os = 0;        // why not
   std::array<std::array<Combination, kCiphers.size()>, kVersions.size()> table{};
-  Way rekey;            // new keys on a live TLS 1.3 socket, both directions
-  Way no_pad;           // TLS_RX_EXPECT_NO_PAD; without it receiving only costs more
+  Way rekey;  // new keys on a live TLS 1.3 socket, both directions
+  // TLS_RX_EXPECT_NO_PAD, also with padded records among others: 6.12 puts the one behind a padded
+  // one in the wrong place, and shows what was in the buffer before. Without it receiving only
+  // costs more.
+  Way no_pad;
   std::string release;  // uname -r
   // poll(2) reports half a record as readable (6.1): anything but a multishot receive would spin or
   // occupy a kernel worker.
