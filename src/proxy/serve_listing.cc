@@ -73,6 +73,7 @@ class DirectoryReader {
 bool DirectoryReader::look_at(const char* name, const route::FileRoute& rules,
                               std::string_view below, struct stat& info) const {
   const int fd = ::dirfd(stream_);
+  if (fd < 0) return false;
   if (::fstatat(fd, name, &info, AT_SYMLINK_NOFOLLOW) < 0) return false;
   if (!S_ISLNK(info.st_mode)) return true;
   if (rules.links == route::FileLinks::kNone) return false;

@@ -86,6 +86,7 @@ std::span<const std::string_view> store_list(const std::vector<std::string>& lis
 
 const FileRoute* compile_file(const FileAction& action, Arena& arena) {
   std::vector<ErrorPage> pages;
+  pages.reserve(action.error_pages.size());
   for (const auto& [status, path] : action.error_pages)
     pages.push_back({status, arena.store(path)});
   return arena.store_value(FileRoute{.root = arena.store(action.root),
@@ -104,6 +105,7 @@ const FileRoute* compile_file(const FileAction& action, Arena& arena) {
 
 const ConnectRoute* compile_connect(const ConnectAction& action, Arena& arena) {
   std::vector<ConnectRoute::Target> targets;
+  targets.reserve(action.targets.size());
   for (const ConnectTarget& target : action.targets) {
     targets.push_back({arena.store(target.authority), target.upstream});
   }

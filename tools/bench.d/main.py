@@ -13,7 +13,14 @@ import report
 import scaling
 import selftest
 from measure import Bench
-from peers import Contender, find_peers, make_certificate, raise_file_limit, version_of
+from peers import (
+    Contender,
+    find_peers,
+    make_certificate,
+    make_files,
+    raise_file_limit,
+    version_of,
+)
 from scenarios import COMMANDS, IDLE_CONNECTIONS, selected
 from system import BenchError, Network, describe_machine, find_program
 
@@ -145,7 +152,13 @@ class Session:
         self.network = Network()
         self.loadgen = options.loadgen or build_loadgen()
         self.bench = Bench(
-            self.loadgen, self.network, self.cpus, options.seconds, options.warm, certificate()
+            self.loadgen,
+            self.network,
+            self.cpus,
+            options.seconds,
+            options.warm,
+            certificate(),
+            os.path.join(ROOT, "build-bench", "files"),
         )
         self.problems = []
         self.result = {"scenarios": {}, "machine": describe_machine(self.cpus), "versions": {}}
@@ -247,7 +260,9 @@ class Session:
             for name, summary in scaling.run(self).items():
                 self.keep(name, summary)
             return
-        for scenario in selected(self.options.command, self.options.conns):
+        scenarios = selected(self.options.command, self.options.conns)
+        make_files(self.bench.files, {s.body_bytes for s in scenarios if s.files})
+        for scenario in scenarios:
             self.keep(scenario.name, self.run_load(scenario))
         if "idle" in COMMANDS[self.options.command]:
             self.keep("idle", self.run_idle())

@@ -22,10 +22,11 @@ WRK_SECONDS = 2
 class Bench:
     """What all runs share: where loadgen is, which CPUs, how long."""
 
-    def __init__(self, loadgen, network, cpus, seconds, warm, pem):
+    def __init__(self, loadgen, network, cpus, seconds, warm, pem, files=""):
         self.loadgen = loadgen
         self.network = network
         self.pem = pem
+        self.files = files
         self.proxy_cpu, self.load_cpu = cpus
         self.seconds = seconds
         self.warm = warm
@@ -42,7 +43,8 @@ class Bench:
     def _start(self, contender, port, origin_port, cpus):
         directory = tempfile.mkdtemp(prefix="weir-bench-", dir=RUN_ROOT)
         try:
-            command = contender.prepare(Place(directory, port, origin_port, cpus, self.pem))
+            place = Place(directory, port, origin_port, cpus, self.pem, self.files)
+            command = contender.prepare(place)
             with Child(command, cpus, os.path.join(directory, "output")) as child:
                 try:
                     wait_for_port(child, port)

@@ -23,8 +23,7 @@ Origin::Origin(Poller& poller, uint16_t port)
   }
   if (listen(listener_.fd, 4096) != 0) fail("listen");
   poller_.add(listener_, EPOLLIN);
-  // Built before the clock runs, not on the first request.
-  (void)response_for("/128");
+  (void)body_pattern();  // built before the clock runs, not on the first request
 }
 
 Origin::~Origin() {

@@ -5,11 +5,15 @@ import os
 import pwd
 import re
 import resource
+import time
 
 from system import BenchError, find_program, output_of, read_text
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+SETTLED_SECONDS = 3.0
 
+# weir's thresholds that are compared.
+SPLICE_FROM = ("1K", "32K", "64K", "128K", "256K", "512K", "1M")
 # What the scenarios may ask for. nginx's default buffers are 2.6 to 3 times slower than the best of
 # these: comparing with them would flatter weir.
 NGINX_VARIANTS = {
@@ -33,15 +37,40 @@ NGINX_VARIANTS["direct 256k, ssl 64k"] = [
 ]
 # OpenSSL gives two tickets with each full handshake; nginx can be told to make do with one.
 NGINX_VARIANTS["one ticket"] = ["ssl_conf_command NumTickets 1;"]
-# HAProxy: (lines of its global section, splice-response). Its session cache is written with every
+# Files: how they get from the disk's cache to the socket. tcp_nopush is a system call before and
+# one after, and keeps the head and the first bytes of the file together.
+SENDFILE = ["sendfile on;", "tcp_nopush on;"]
+NGINX_SENDING = {
+    "sendfile": SENDFILE,
+    "sendfile, no nopush": ["sendfile on;", "tcp_nopush off;"],
+    "sendfile 512k": [*SENDFILE, "sendfile_max_chunk 512k;"],
+    "read 64k": ["sendfile off;", "output_buffers 2 64k;"],
+    "read 256k": ["sendfile off;", "output_buffers 2 256k;"],
+}
+# HAProxy: (lines of its global section, splicing). Its session cache is written with every
 # handshake although the sessions are in the tickets.
 HAPROXY_VARIANTS = {
-    "": ([], False),
-    "splice": ([], True),
-    "bufsize 32k": (["tune.bufsize 32768"], False),
-    "bufsize 64k": (["tune.bufsize 65536"], False),
-    "no cache": (["tune.ssl.cachesize 0"], False),
+    "": ([], ""),
+    "splice": ([], "option splice-response"),
+    "splice auto": ([], "option splice-auto"),
+    "splice, bufsize 64k": (["tune.bufsize 65536"], "option splice-response"),
+    "bufsize 32k": (["tune.bufsize 32768"], ""),
+    "bufsize 64k": (["tune.bufsize 65536"], ""),
+    "no cache": (["tune.ssl.cachesize 0"], ""),
 }
+# weir: lines of its [performance] section.
+WEIR_VARIANTS = {
+    "": [],
+    "splice off": ["splice_threshold = 0"],
+    **{f"splice {size}": [f'splice_threshold = "{size}iB"'] for size in SPLICE_FROM},
+}
+# What has been looked up once is good for the run, for weir and for nginx.
+WEIR_FILE_CACHE = ['open_file_cache_valid = "60s"']
+NGINX_FILE_CACHE = [
+    "open_file_cache max=1024 inactive=60s;",
+    "open_file_cache_valid 60s;",
+    "open_file_cache_min_uses 1;",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +82,7 @@ class Place:
     origin_port: int
     cpus: tuple  # of the proxy: as many as it has threads
     pem: str = ""  # certificate and key, where TLS is spoken
+    files: str = ""  # directory of the files that are served
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +94,7 @@ class Contender:
     tls: bool = False
     kernel_records: bool = False  # weir: kernel TLS
     threads: int = 1  # weir only
+    files: str = ""  # "sendfile" or "memory": it serves files itself; nginx has one way only
 
     @property
     def label(self):
@@ -101,7 +132,13 @@ class Contender:
             "KTLS": str(self.kernel_records).lower(),
             # With kernel records, a connection without them would be a wrong figure.
             "FALLBACK": str(not self.kernel_records).lower(),
+            "SITE": 'proxy = "origin"',
         }
+        performance = WEIR_VARIANTS[self.variant]
+        if self.files:
+            values["SITE"] = f'file = {{path = "{place.files}", mode = "{self.files}"}}'
+            performance = [*performance, *WEIR_FILE_CACHE]
+        values["PERFORMANCE"] = "\n".join(performance)
         text = _without_comments(read_text(os.path.join(HERE, "weir.toml")))
         if self.tls:
             text += _without_comments(read_text(os.path.join(HERE, "weir-tls.toml")))
@@ -114,10 +151,14 @@ class Contender:
         values |= {
             "ACCESS_LOG": f"{log} combined buffer=64k" if self.access_log else "off",
             "USER": f"user {user};" if os.getuid() == 0 else "",
-            "VARIANT": "\n  ".join(NGINX_VARIANTS[self.variant]),
+            "VARIANT": "\n  ".join([] if self.files else NGINX_VARIANTS[self.variant]),
+            "SENDING": "\n  ".join(NGINX_SENDING[self.variant] if self.files else SENDFILE),
+            "SITE": "proxy_pass http://origin;",
             "SSL": "ssl" if self.tls else "",
             "TLS": tls if self.tls else "",
         }
+        if self.files:
+            values["SITE"] = "\n      ".join([f"root {place.files};", *NGINX_FILE_CACHE])
         text = _without_comments(read_text(os.path.join(HERE, "nginx.conf")))
         config = _write_config(text, place, "nginx.conf", values)
         error_log = os.path.join(place.directory, "nginx-error.log")
@@ -130,7 +171,7 @@ class Contender:
             "MAXCONN": max(1024, file_limit() - 1500),
             "MAXPIPES": 256 if splice else 0,
             "VARIANT": "\n  ".join(lines),
-            "SPLICE": "option splice-response" if splice else "",
+            "SPLICE": splice,
             "TLS": f"ssl crt {place.pem} alpn http/1.1" if self.tls else "",
         }
         text = _without_comments(read_text(os.path.join(HERE, "haproxy.cfg")))
@@ -171,6 +212,28 @@ def make_certificate(path):
         raise BenchError(f"openssl (apt install openssl) made no certificate:\n{said[-400:]}")
     with open(path, "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, 0o600)) as file:
         file.write(said + "\n")
+
+
+def make_files(directory, sizes):
+    """The files that are served, each named by its size, as the origin would answer: waits until
+    they are so old that their times say which contents they have. On a disk's file system, as
+    sites are: others have other ways to the socket."""
+    pattern = bytes(ord("a") + i % 23 for i in range(23))
+    os.makedirs(directory, exist_ok=True)
+    youngest = 0.0
+    for size in sizes:
+        path = os.path.join(directory, str(size))
+        content = (pattern * (size // len(pattern) + 1))[:size]
+        try:
+            with open(path, "rb") as file:
+                good = file.read() == content
+        except FileNotFoundError:
+            good = False
+        if not good:
+            with open(path, "wb") as file:
+                file.write(content)
+        youngest = max(youngest, os.stat(path).st_ctime)
+    time.sleep(max(0.0, min(SETTLED_SECONDS, youngest + SETTLED_SECONDS - time.time())))
 
 
 def version_of(peer, program):

@@ -89,14 +89,16 @@ def _cell(value, form):
 
 
 def ratio_cell(contender, contenders, runs, key):
-    if contender.peer == "weir" or "weir" not in runs:
+    if contender.label == "weir" or "weir" not in runs:
         return "-"
     ratios = paired_ratios(runs[contender.label], runs["weir"], key)
     if not ratios:
         return "-"
     text = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]"
     best = fastest(contenders, runs, contender.peer, contender.access_log, key)
-    several = sum(c.peer == contender.peer and not c.access_log for c in contenders) > 1
+    rivals = [c for c in contenders if c.peer == contender.peer]
+    several = sum(c.access_log == contender.access_log for c in rivals) > 1
+    several = several and contender.peer != "weir"
     return text + (" *" if several and best is contender else "")
 
 

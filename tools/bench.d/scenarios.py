@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from peers import Contender
+from peers import SPLICE_FROM, Contender
 
 SMALL_VARIANTS = {"nginx": [""], "haproxy": [""]}
 # The peers at their best: all of these run in every round and the fastest one counts. For nginx,
@@ -12,11 +12,30 @@ BODY_VARIANTS = {
     "nginx": ["direct 256k", "buffered 256k"],
     "haproxy": ["splice", "bufsize 64k"],
 }
+# Bodies through the kernel: every way of the peers, and weir with one threshold after the other.
+# Whether a body is spliced is all that a threshold decides, but it counts what is still to come
+# behind the head: 64 KiB are no 64 KiB any more.
+MOVED_VARIANTS = {
+    "nginx": ["direct 256k", "buffered 256k"],
+    "haproxy": ["splice", "splice auto", "splice, bufsize 64k", "bufsize 64k"],
+}
+WEIR_SPLICE = ("splice off", *(f"splice {size}" for size in SPLICE_FROM if size != "1K"))
+# nginx's ways from a file to a socket.
+FILE_VARIANTS = {
+    "nginx": ["sendfile", "sendfile, no nopush", "read 64k", "read 256k"],
+    "haproxy": [],
+}
+LARGE_FILE_VARIANTS = {
+    "nginx": ["sendfile", "sendfile, no nopush", "sendfile 512k", "read 256k"],
+    "haproxy": [],
+}
 # TLS. Nothing can be spliced there, and nginx's buffered ways are behind (by half at 1 MiB).
 SECURE_BODY_VARIANTS = {
     "nginx": ["direct 256k", "direct 256k, ssl 64k"],
     "haproxy": ["", "bufsize 32k", "bufsize 64k"],
 }
+NO_PEERS = {"nginx": [], "haproxy": []}
+SPLICE_SIZES = (32768, 65536, 131072, 262144, 524288, 1048576, 2097152, 4194304, 10485760)
 FULL_VARIANTS = {"nginx": ["", "one ticket"], "haproxy": ["", "no cache"]}
 RESUMED_VARIANTS = {"nginx": [""], "haproxy": ["", "no cache"]}
 
@@ -33,6 +52,8 @@ class Scenario:
     tls: bool = False
     resume: bool = False
     unit: str = "request"  # what the figures are per
+    files: str = ""  # "sendfile" or "memory": no origin, the proxies serve files
+    weir_variants: tuple = ()  # of weir, besides the default
 
     def loadgen_arguments(self):
         arguments = ["--size", str(self.body_bytes), "--connections", str(self.connections)]
@@ -42,14 +63,19 @@ class Scenario:
 
     def contenders(self, weir, peers):
         """weir first; `peers` maps the installed ones to their programs."""
-        tls = self.tls
-        result = [Contender("weir", weir, access_log=True, tls=tls)] if weir else []
+        tls, files = self.tls, self.files
+        result = []
+        for name in ("", *self.weir_variants) if weir else ():
+            result.append(Contender("weir", weir, name, access_log=True, tls=tls, files=files))
         for peer, program in peers.items():
-            result += [Contender(peer, program, name, tls=tls) for name in self.variants[peer]]
+            for name in self.variants[peer]:
+                result.append(Contender(peer, program, name, tls=tls, files=files))
         for peer in self.logged_peers:
             if peer in peers:
                 variant = self.variants[peer][0]
-                result.append(Contender(peer, peers[peer], variant, access_log=True, tls=tls))
+                result.append(
+                    Contender(peer, peers[peer], variant, access_log=True, tls=tls, files=files)
+                )
         return result
 
 
@@ -101,6 +127,58 @@ SCENARIOS = [
     Scenario("tls-64k", "64 KiB over TLS, keep-alive", 65536, 64, SECURE_BODY_VARIANTS, tls=True),
     Scenario("tls-1m", "1 MiB over TLS, keep-alive", 1048576, 16, SECURE_BODY_VARIANTS, tls=True),
 ]
+SCENARIOS += [
+    Scenario(
+        "file1k",
+        "a file of 1 KiB",
+        1024,
+        64,
+        FILE_VARIANTS,
+        logged_peers=("nginx",),
+        files="sendfile",
+    ),
+    Scenario("file64k", "a file of 64 KiB", 65536, 64, FILE_VARIANTS, files="sendfile"),
+    Scenario("file10m", "a file of 10 MiB", 10485760, 8, LARGE_FILE_VARIANTS, files="sendfile"),
+    Scenario(
+        "mem1k",
+        "1 KiB from memory",
+        1024,
+        64,
+        FILE_VARIANTS,
+        logged_peers=("nginx",),
+        files="memory",
+    ),
+    Scenario("mem64k", "64 KiB from memory", 65536, 64, FILE_VARIANTS, files="memory"),
+]
+SCENARIOS += [
+    Scenario(
+        f"moved{name}",
+        f"{text}, keep-alive",
+        size,
+        connections,
+        MOVED_VARIANTS,
+        weir_variants=WEIR_SPLICE,
+    )
+    for name, text, size, connections in (
+        ("64k", "64 KiB", 65536, 64),
+        ("1m", "1 MiB", 1048576, 16),
+    )
+]
+# From which size on it pays: weir against itself, every body copied, every body spliced.
+SCENARIOS += [
+    Scenario(
+        f"splice{size >> 10}k",
+        f"{size >> 10} KiB, copied or spliced",
+        size,
+        64 if size <= 65536 else 16,
+        NO_PEERS,
+        weir_variants=("splice off", "splice 1K"),
+    )
+    for size in SPLICE_SIZES
+]
+FILES = ["file1k", "file64k", "file10m", "mem1k", "mem64k"]
+MOVED = ["moved64k", "moved1m"]
+SPLICE = [f"splice{size >> 10}k" for size in SPLICE_SIZES]
 TLS = ["tls-full", "tls-resumed", "tls-small", "tls-64k", "tls-1m"]
 
 COMMANDS = {
@@ -111,7 +189,11 @@ COMMANDS = {
     "idle": ["idle"],
     **{name: [name] for name in TLS},
     "tls": TLS,
-    "all": ["small", "small_1k", "churn", "body64k", "body1m", *TLS, "idle"],
+    **{name: [name] for name in [*FILES, *MOVED, *SPLICE]},
+    "files": FILES,
+    "moved": MOVED,
+    "splice": SPLICE,
+    "all": ["small", "small_1k", "churn", "body64k", "body1m", *FILES, *TLS, "idle"],
 }
 IDLE_CONNECTIONS = 10_000
 

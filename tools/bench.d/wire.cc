@@ -8,7 +8,8 @@ namespace weir::bench {
 
 namespace {
 
-constexpr std::array<uint64_t, 4> kBodySizes = {128, 1024, 65536, kBodyBytesMax};
+constexpr std::array<uint64_t, 11> kBodySizes = {
+    128, 1024, 32768, 65536, 131072, 262144, 524288, 1048576, 2097152, 4194304, kBodyBytesMax};
 constexpr std::string_view kHeadEnd = "\r\n\r\n";
 
 std::string make_pattern() {
@@ -28,12 +29,6 @@ std::string make_response(uint64_t body_bytes) {
       std::to_string(body_bytes) + "\r\n\r\n";
   text += body_pattern().substr(0, body_bytes);
   return text;
-}
-
-std::array<std::string, kBodySizes.size()> make_responses() {
-  std::array<std::string, kBodySizes.size()> all;
-  for (size_t i = 0; i < all.size(); ++i) all[i] = make_response(kBodySizes[i]);
-  return all;
 }
 
 char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
@@ -77,11 +72,14 @@ bool is_known_size(uint64_t body_bytes) noexcept {
 }
 
 std::string_view response_for(std::string_view path) noexcept {
-  static const auto responses = make_responses();
+  // Made when they are first asked for: a run asks for one of them, and they are 20 MiB in all.
+  static std::array<std::string, kBodySizes.size()> responses;
   uint64_t size = 0;
   if (path.size() < 2 || path[0] != '/' || !parse_number(path.substr(1), size)) return {};
   for (size_t i = 0; i < kBodySizes.size(); ++i) {
-    if (kBodySizes[i] == size) return responses[i];
+    if (kBodySizes[i] != size) continue;
+    if (responses[i].empty()) responses[i] = make_response(size);
+    return responses[i];
   }
   return {};
 }

@@ -10,14 +10,15 @@
 
 namespace weir::bench {
 
-inline constexpr size_t kBodyBytesMax = size_t{1} << 20;
+inline constexpr size_t kBodyBytesMax = size_t{10} << 20;
 inline constexpr size_t kHeadBytesMax = 4096;
 
 // The body of every response is a prefix of this text, so any part of it can be compared.
 [[nodiscard]] std::string_view body_pattern() noexcept;
 
 // The response (head and body in one piece) to `GET path`; empty for an unknown path. The known
-// ones are /128, /1024, /65536 and /1048576: the number of body bytes.
+// ones are /128, /1024, every power of two from /32768 to /4194304, and /10485760: the number of
+// body bytes.
 [[nodiscard]] std::string_view response_for(std::string_view path) noexcept;
 [[nodiscard]] bool is_known_size(uint64_t body_bytes) noexcept;
 

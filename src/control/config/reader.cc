@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include <weir/base/check.h>
 #include <weir/base/text.h>
 
 #include "suggest.h"
@@ -119,6 +120,7 @@ void Reader::entry(const Member& member, const Section& section, void* object,
 }
 
 void Reader::entry(const Member& member, const Found& found, void* object, const KeyPath& here) {
+  WEIR_CHECK(found.setting != nullptr);  // who asks has seen that the section has this key
   if (found.setting->type == ValueType::kCustom) {
     found.setting->read(*this, TableEntry{.member = member, .path = here}, object);
   } else if (const auto value = scalar(member.value, *found.setting, found.unit, here)) {
