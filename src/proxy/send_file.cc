@@ -31,7 +31,7 @@ constexpr size_t kReadBytes = 256 * 1024;
 constexpr uint64_t kKeptBytes = 4096;
 // A stretch from which on the socket is corked: below, two system calls cost more than they save.
 constexpr uint64_t kCorkBytes = 128 * 1024;
-// For so long a small file that was in memory counts as being there.
+// For so long bytes that were in memory count as being there.
 constexpr uint64_t kWarmMs = 500;
 // The same where the file system cannot be asked (tmpfs, overlays).
 constexpr uint64_t kWarmUnaskedMs = 5000;
@@ -61,6 +61,18 @@ ssize_t read_now(files::OpenFile& file, void* out, size_t bytes, uint64_t offset
   return warm ? runtime::sys::pread(file.fd, out, bytes, offset) : -EAGAIN;
 }
 
+// These bytes are in memory: so they count for a while from when the first of the file were, as
+// far as they follow each other. Nobody else has to ask then.
+void note_warm(files::OpenFile& file, uint64_t offset, size_t bytes, uint64_t now_ms) noexcept {
+  if (now_ms >= file.warm_until_ms) {
+    file.warm_bytes = 0;
+    if (offset == 0) file.warm_until_ms = now_ms + (file.asks_at_once ? kWarmMs : kWarmUnaskedMs);
+  }
+  if (offset <= file.warm_bytes && now_ms < file.warm_until_ms) {
+    file.warm_bytes = std::max(file.warm_bytes, offset + bytes);
+  }
+}
+
 // How many of the bytes from `offset` on are in memory: all, or those before the first look that
 // says no. The first and last byte of each kReadBytes stand for those between, which the kernel
 // reads ahead. Of a broken disk it says no: reading tells.
@@ -72,21 +84,8 @@ size_t in_memory(files::OpenFile& file, uint64_t offset, size_t bytes, uint64_t 
     if (read_now(file, &byte, 1, offset + at, now_ms) < 0) return at;
     if (last > at && read_now(file, &byte, 1, offset + last, now_ms) < 0) return at;
   }
-  if (bytes == file.stamp.size && file.asks_at_once) {
-    file.warm_bytes = bytes;
-    file.warm_until_ms = now_ms + kWarmMs;
-  }
+  if (file.asks_at_once) note_warm(file, offset, bytes, now_ms);
   return bytes;
-}
-
-// These bytes were just read. Where nobody can say later whether they still are in memory, they
-// count as that for a while.
-void note_read(files::OpenFile& file, uint64_t offset, size_t bytes, uint64_t now_ms) noexcept {
-  if (file.asks_at_once) return;
-  if (now_ms >= file.warm_until_ms) file.warm_bytes = 0;
-  if (offset > file.warm_bytes) return;
-  file.warm_bytes = std::max(file.warm_bytes, offset + bytes);
-  file.warm_until_ms = now_ms + kWarmUnaskedMs;
 }
 
 // Whether sendfile(2) failed for the file's sake, not the socket's.
@@ -105,7 +104,7 @@ Task<bool> Exchange::warm_pages(files::OpenFile& file, uint64_t offset, size_t b
   io_uring_prep_read(entry, file.fd, worker_->waste(), static_cast<unsigned>(bytes), offset);
   op.start(entry);
   if (co_await op < 0) co_return false;
-  note_read(file, offset, bytes, worker_->reactor.now_ms());
+  note_warm(file, offset, bytes, worker_->reactor.now_ms());
   co_return true;
 }
 
@@ -169,7 +168,7 @@ Task<bool> Exchange::read_behind_head(files::OpenFile& file, files::BodyPiece pi
     op.start(entry);
     got = co_await op;
     if (got > 0) {
-      note_read(file, piece.offset, static_cast<size_t>(got), worker_->reactor.now_ms());
+      note_warm(file, piece.offset, static_cast<size_t>(got), worker_->reactor.now_ms());
     }
   }
   if (got != static_cast<ssize_t>(piece.size)) co_return false;
