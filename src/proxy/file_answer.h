@@ -20,9 +20,9 @@ struct FileAnswer {
   bool vary = false;
   bool must_be_directory = false;
   bool lacks_slash = false;  // a directory that the client is to ask for by its full name
-  uint16_t status = 200;    // of an error page, else 200
-  std::string_view fields;  // more lines for its head
-  files::BodyPlan body;     // without pieces: the whole file
+  uint16_t status = 200;     // of an error page, else 200
+  std::string_view fields;   // more lines for its head
+  files::BodyPlan body;      // without pieces: the whole file
 };
 
 // Why a file is not sent.
