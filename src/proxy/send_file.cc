@@ -295,7 +295,9 @@ ssize_t Exchange::send_some(files::OpenFile& file, uint64_t offset, size_t bytes
 ssize_t Exchange::send_copied(files::OpenFile& file, uint64_t offset, size_t bytes) noexcept {
   char* const block = worker_->scratch();
   bytes = std::min(bytes, Worker::kScratchBytes);
-  const ssize_t got = read_now(file, block, bytes, offset, worker_->reactor.now_ms());
+  // Whoever calls has seen to it that they are in memory, or has just read them.
+  const ssize_t got = file.asks_at_once ? runtime::sys::pread_cached(file.fd, block, bytes, offset)
+                                        : runtime::sys::pread(file.fd, block, bytes, offset);
   if (got == -EAGAIN) file.warm_until_ms = 0;  // so they are asked for
   if (got <= 0) return got;
   return client_->transport->send_direct(block, static_cast<size_t>(got));

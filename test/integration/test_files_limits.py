@@ -57,6 +57,22 @@ def test_a_file_system_that_cannot_say(rig, in_memory, kind, mode):
                 assert (answer.status, sha(answer.body)) == (200, sha(body)), size
 
 
+@pytest.mark.parametrize('kind', ['plain', 'tls'])
+def test_ranges_on_a_file_system_that_cannot_say(rig, in_memory, kind):
+    """None of them begins where the file does."""
+    body = random.Random(7).randbytes(3 * MiB)
+    (in_memory / 'file').write_bytes(body)
+    os.utime(in_memory / 'file', (1e9, 1e9))
+    weir = rig.weir(config(f'{PLAIN}[[route]]\nfile = "{in_memory}"\n'))
+    with (TlsClient(weir.port_of('main')) if kind == 'tls'
+          else Client(weir.port_of('plain'))) as client:
+        for first, last in [(1, 1), (5, 3000), (100_000, 250_000), (1_000_000, 3_000_000),
+                            (2 * MiB, 3 * MiB - 1)]:
+            answer = client.request('GET /file HTTP/1.1', 'Host: a.test',
+                                    f'Range: bytes={first}-{last}')
+            assert (answer.status, sha(answer.body)) == (206, sha(body[first:last + 1]))
+
+
 def test_a_client_that_half_closes_gets_all_of_a_file(start_weir, tmp_path):
     """The grace is for answers that do not come, not for those that take longer than it."""
     size = 4 << 30
