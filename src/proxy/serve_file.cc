@@ -101,7 +101,7 @@ Task<uint16_t> Exchange::locate_file(const route::Route& route, FileAnswer& answ
   }
   if (error.code == Errc::kNotFound && !rules.fallback.empty()) {
     answer.path.assign(rules.fallback);
-    answer.must_be_directory = false;
+    answer.must_be_directory = answer.lacks_slash = false;
     const auto found = co_await find_file(rules, answer);
     if (found && answer.file->kind == FileKind::kRegular) co_return 0;
   }

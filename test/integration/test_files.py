@@ -52,6 +52,9 @@ file = "{root}/note.txt"
 path = "/app/"
 file = {{path = "{root}", fallback = "index.html"}}
 [[route]]
+path = "/both/"
+file = {{path = "{root}", redirect_slash = true, fallback = "index.html"}}
+[[route]]
 path = "/slash/"
 file = {{path = "{root}", redirect_slash = true, listing = true}}
 [[route]]
@@ -447,6 +450,9 @@ def test_a_directory_without_its_slash(site):
             assert site.get(there).status == 200, there
     assert site.get('/slash/none').status == 404
     assert site.get('/slash/note.txt').body == TEXT
+    assert site.get('/both/dir').status == 301
+    bare = site.get('/both/bare')  # no index, no listing: there is nothing to be sent to
+    assert (bare.status, bare.body) == (200, b'<h1>home</h1>\n')
     assert site.get('/s/dir').body == b'<h1>dir</h1>\n'  # not unless it is asked for
 
 
