@@ -2,9 +2,9 @@
 // ended, one fails, nothing moves for too long, or somebody stops it. Belongs to the exchange that
 // opened it, on its core's thread.
 //
-// Each direction waits for input, sends it, and only then takes more; while it waits it holds
-// neither a buffer nor a pipe. A direction that has moved kBusyBytes without a pause reads directly
-// from its socket and, where both ends allow it, moves the bytes by splice(2).
+// Each direction waits for input, sends it, and only then takes more; while it waits for input it
+// holds neither a buffer nor a pipe. A direction that has moved kBusyBytes without a pause reads
+// directly from its socket and, where both ends allow it, moves the bytes by splice(2).
 #pragma once
 
 #include <cstdint>

@@ -155,28 +155,50 @@ def test_a_large_directory_stops_nobody(start_weir, tmp_path):
         assert (answer.status, answer.get('X-Listing-Incomplete')) == (200, 'true')
 
 
-def test_open_files_leave_room_for_clients(start_weir, tmp_path):
-    for number in range(400):
+@pytest.fixture
+def with_few_descriptors(rig, tmp_path):
+    """A weir that may have 300, with a hundred files to serve."""
+    for number in range(100):
         (tmp_path / f'{number}.txt').write_bytes(b'%d' % number)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))  # inherited
-    try:
-        weir = start_weir(one_listener(
-            f'[[route]]\nfile = {{path = "{tmp_path}", precompressed = false}}\n'), listeners=1)
-        limit = resource.prlimit(weir.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(weir.pid, resource.RLIMIT_NOFILE, (300, limit[1]))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    with Client(weir.port()) as client:
-        for number in range(400):
+
+    def start(more=''):
+        def lower():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+        return rig.weir(one_listener(
+            f'[[route]]\nfile = {{path = "{tmp_path}", precompressed = false}}\n{more}'),
+            preexec_fn=lower)
+    return start
+
+
+def descriptors(weir):
+    return len(os.listdir(f'/proc/{weir.pid}/fd'))
+
+
+def test_open_files_leave_room_for_clients(with_few_descriptors):
+    weir = with_few_descriptors()
+    idle = descriptors(weir)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(Client(weir.port))
+        for number in range(100):
             assert client.get(f'/{number}.txt').body == b'%d' % number
-        others = [Client(weir.port(), timeout=10) for _ in range(60)]
-        try:
-            for other in others:
-                assert other.get('/1.txt').body == b'1'
-        finally:
-            for other in others:
-                other.close()
+        assert 20 < descriptors(weir) - idle < 60
+        for _ in range(120):
+            other = stack.enter_context(Client(weir.port, timeout=10))
+            assert other.get('/1.txt').body == b'1'
+    assert 'cannot accept' not in weir.log()
+
+
+def test_no_descriptor_for_a_client(with_few_descriptors):
+    """What is only kept for later is closed, the log says so, and the client is served."""
+    weir = with_few_descriptors('[security]\nmax_concurrent_connections = 1000\n')
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(Client(weir.port))
+        for number in range(100):
+            assert client.get(f'/{number}.txt').body == b'%d' % number
+        for _ in range(300 - descriptors(weir) + 10):  # ten more than there are descriptors for
+            other = stack.enter_context(Client(weir.port, timeout=10))
+            assert other.get('/99.txt').body == b'99'
+    assert 'cannot accept a connection' in weir.log()
 
 
 def test_a_refused_connect_ends_the_connection(start_weir):
