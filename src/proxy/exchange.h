@@ -16,7 +16,7 @@
 #include <weir/proxy/generation.h>
 #include <weir/proxy/out_buffer.h>
 #include <weir/runtime/task_group.h>
-#include <weir/upstream/endpoint.h>
+#include <weir/upstream/registry.h>
 
 #include "body_reader.h"
 #include "client_connection.h"
@@ -100,6 +100,13 @@ class Exchange {
   ssize_t send_copied(files::OpenFile& file, uint64_t offset, size_t bytes) noexcept;
   bool file_failed(files::OpenFile& file) noexcept;
 
+  // choose_server.cc
+  uint64_t hash_client() noexcept;
+  uint64_t balance_key(const route::BalanceSpec& balance) noexcept;
+  bool choose_server(const route::UpstreamSpec& spec, uint64_t key,
+                     std::span<const uint64_t> tried) noexcept;
+  void end_turn_in_vain() noexcept;
+
   // http_proxy.cc
   runtime::Task<> proxy(const route::Route& route);
   runtime::Task<> try_servers(const route::UpstreamSpec& spec);
@@ -176,7 +183,8 @@ class Exchange {
   uint32_t origin_send_timeout_ms_ = 0;
   OutBuffer request_out_;
   std::unique_ptr<upstream::Connection> origin_;
-  upstream::Endpoint* endpoint_ = nullptr;
+  upstream::Endpoint* endpoint_ = nullptr;  // held; the last one chosen
+  upstream::Turn turn_;                     // while the request counts as the server's
   upstream::AcquireHandle acquire_;
   runtime::TaskGroup children_;
   http::ResponseHead response_;

@@ -52,16 +52,6 @@ log::Reason reason_for(Error error) noexcept {
   }
 }
 
-// Bits for the candidates that were tried; places change when a reload comes in between.
-uint64_t marks_of(std::span<const upstream::Candidate> candidates,
-                  std::span<const Endpoint* const> tried) noexcept {
-  uint64_t marks = 0;
-  for (size_t i = 0; i < std::min<size_t>(candidates.size(), 64); ++i) {
-    if (std::ranges::find(tried, candidates[i].endpoint) != tried.end()) marks |= uint64_t{1} << i;
-  }
-  return marks;
-}
-
 // RFC 9110 9.2.2. Unknown methods are not assumed to be.
 bool idempotent(Method method) noexcept {
   return method == Method::kGet || method == Method::kHead || method == Method::kPut ||
@@ -174,38 +164,32 @@ Task<> Exchange::proxy(const route::Route& route) {
 Task<> Exchange::try_servers(const route::UpstreamSpec& spec) {
   // A tunnel never gets a connection that has served others.
   const bool connect = request_.method == Method::kConnect;
-  std::array<const Endpoint*, kServersTriedMax> tried{};
+  std::array<uint64_t, kServersTriedMax> tried{};
   unsigned servers = 0;
   bool fresh = connect;
-  Endpoint* endpoint = nullptr;
+  const uint64_t key = balance_key(spec.balance);
   while (true) {
     if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
-    if (endpoint == nullptr) {
-      const auto candidates = worker_->upstreams.candidates(spec);
-      const int chosen =
-          upstream::choose_round_robin(candidates, marks_of(candidates, {tried.data(), servers}));
-      if (chosen < 0) co_return co_await answer_failure(servers == 0);
-      endpoint = candidates[static_cast<size_t>(chosen)].endpoint;
-      tried[servers++] = endpoint;
-    }
-    if (endpoint_ != endpoint) {
-      if (endpoint_ != nullptr) endpoint_->let_go();
-      endpoint_ = endpoint;
-      endpoint_->hold();
+    if (!turn_) {
+      if (!choose_server(spec, key, {tried.data(), servers})) {
+        const bool full = turn_.missing() == upstream::NoServer::kFull;
+        co_return co_await answer_failure(servers == 0 && !full);
+      }
+      tried[servers++] = turn_.identity();
     }
     record_.tries = static_cast<uint8_t>(std::min<unsigned>(record_.tries + 1u, 255));
-    std::unique_ptr<Connection> connection = fresh ? nullptr : endpoint->try_idle();
+    std::unique_ptr<Connection> connection = fresh ? nullptr : endpoint_->try_idle();
     if (!connection) {
-      auto leased = co_await lease(*endpoint, fresh);
+      auto leased = co_await lease(*endpoint_, fresh);
       if (!leased) {
         upstream_error_ = leased.error();
         if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
-        note_connect_failure(*endpoint);
+        note_connect_failure(*endpoint_);
         if (servers >= kServersTriedMax || upstream_error_.code == Errc::kLimit) {
           co_return co_await answer_failure(false);
         }
         ++worker_->counters.failovers;
-        endpoint = nullptr;
+        end_turn_in_vain();
         fresh = connect;
         continue;
       }
@@ -217,7 +201,10 @@ Task<> Exchange::try_servers(const route::UpstreamSpec& spec) {
     }
     const Attempt outcome = connect ? co_await answer_connect(std::move(connection))
                                     : co_await attempt(std::move(connection));
-    if (outcome == Attempt::kDone) co_return;
+    if (outcome == Attempt::kDone) {
+      turn_.end();  // unless it ended with the connection given back early
+      co_return;
+    }
     if (outcome == Attempt::kFailed) co_return co_await answer_failure(false);
     ++worker_->counters.stale_retries;
     fresh = true;
@@ -239,6 +226,7 @@ void Exchange::note_connect_failure(const Endpoint& endpoint) noexcept {
 // No response of the origin can be passed on: say why, if anybody is still there.
 Task<> Exchange::answer_failure(bool no_server) {
   unwatch_client();
+  end_turn_in_vain();
   if (answered_) {
     broken_ = true;
     co_return;
@@ -353,6 +341,7 @@ Task<> Exchange::relay_request_body() {
     relay.retain_max = kRetainedMax;
   }
   const RelayEnd end = co_await relay_body(relay);
+  if (turn_) turn_.restart_clock(worker_->reactor.now_ns());  // what the client took is its own
   if (relay.retain == nullptr) replayable_ = false;
   if (relay.lost_input) keep_alive_ = replayable_ = false;
   if (client.direct_mode()) client.start_receiving();

@@ -167,6 +167,7 @@ Task<Exchange::Attempt> Exchange::answer() {
   keep_trailers_ = !http::connection_nominates(response_.fields);
   record_.status = response_.status;
   record_.upstream_header_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
+  turn_.note_latency(worker_->reactor.now_ns());
   answered_ = true;
   request_out_.reset();  // it is never sent again
   consume_response_head();
@@ -241,6 +242,7 @@ void Exchange::give_back_origin() noexcept {
   if (origin.direct_mode() && response_body_.content_bytes() < kStillLarge)
     origin.start_receiving();
   endpoint_->release(std::move(origin_));
+  turn_.end();
 }
 
 // Direct mode: head and body go out in one message, straight from the scratch. What the client does

@@ -76,6 +76,7 @@ Task<Exchange::Attempt> Exchange::switch_protocols() {
   if (!same || count != 1) co_return response_malformed("101 to another protocol");
   record_.status = response_.status;
   record_.upstream_header_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
+  turn_.note_latency(worker_->reactor.now_ns());
   out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
     write_switching_head(out, response_, upgrade_, pin_->settings);
   });
@@ -112,6 +113,7 @@ Task<Exchange::Attempt> Exchange::answer_connect(std::unique_ptr<upstream::Conne
   origin_ = std::move(leased);
   record_.status = 200;
   record_.upstream_header_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
+  turn_.note_latency(worker_->reactor.now_ns());
   out_.fill(worker_->reactor.buffers(), [](base::ByteWriter& out) {
     http::h1::append_status_line(out, 200, "Connection established");
     out.append("\r\n");

@@ -1,6 +1,7 @@
 // Exchange, first part: from bytes to a request head that may be routed.
 #include <cstring>
 
+#include <weir/base/check.h>
 #include <weir/http/h1/parser.h>
 #include <weir/http/uri.h>
 
@@ -58,6 +59,7 @@ void Exchange::prepare(ClientConnection& connection) {
 }
 
 void Exchange::clear() noexcept {
+  WEIR_DCHECK(!turn_);
   if (upstream::Endpoint* held = std::exchange(endpoint_, nullptr)) held->let_go();
   pin_.reset();
   head_buffer_.reset();

@@ -21,6 +21,12 @@ constexpr std::string_view kBusy =
     "Retry-After: 1\r\nConnection: close\r\n\r\nservice unavailable\n";
 // The same before a handshake: a fatal alert, internal_error (RFC 8446 6.2).
 constexpr std::string_view kBusyTls("\x15\x03\x01\x00\x02\x02\x50", 7);
+
+uint64_t random_seed() noexcept {
+  uint64_t seed = 0;
+  runtime::sys::random_bytes(&seed, sizeof seed);
+  return seed;
+}
 }  // namespace
 
 Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log,
@@ -29,7 +35,7 @@ Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log
       channel(records),
       logger(log),
       generations(cell, index),
-      upstreams(engine, cores, tls_engine),
+      upstreams(engine, cores, random_seed(), tls_engine),
       files(engine, {}),
       core(index),
       tls(tls_engine),

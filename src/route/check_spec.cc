@@ -192,6 +192,15 @@ void check_upstream(const UpstreamSpec& upstream, std::string_view origin, Error
   } else if (weight == 0) {
     errors.add(origin, "All servers of the upstream have weight 0.");
   }
+  if (upstream.servers.size() > kServersMax) {
+    errors.add(origin, "The upstream has more than " + std::to_string(kServersMax) + " servers.");
+  }
+  const HashKeySpec& key = upstream.balance.hash_key;
+  const bool named =
+      key.source == HashKeySpec::Source::kHeader || key.source == HashKeySpec::Source::kCookie;
+  if (named && !is_token(key.name)) {
+    errors.add(origin, "The hash key's name " + quoted(key.name) + " is not one.");
+  }
   const std::string& host = upstream.host_header;
   if (!std::all_of(host.begin(), host.end(), is_graphic)) {
     errors.add(origin, "The host header " + quoted(host) + " holds a byte that it may not hold.");

@@ -217,7 +217,8 @@ int Balancer::by_hash(const Group& group, const Pick& pick) const noexcept {
   const bool consistent = options_.algorithm == Algorithm::kConsistentHash;
   uint64_t hash = pick.key;
   for (int i = 0; i < kProbes; ++i) {
-    const uint32_t place = consistent ? group.begin + group.table.at(hash) : locate(group, hash);
+    const uint32_t place =
+        group.table.empty() ? locate(group, hash) : group.begin + group.table.at(hash);
     const BalancedServer& server = servers_[place];
     if (usable(server, pick) && ramp_takes(server, pick.key, pick.now_ns) &&
         (!consistent || within_bound(group, server))) {

@@ -120,7 +120,8 @@ void Balancer::make_groups() {
 
 // The table of a group outlives whatever does not change who is in it and with what weight.
 void Balancer::make_table(Group& group) {
-  if (options_.algorithm != Algorithm::kConsistentHash) {
+  // One server needs none, and there may be thousands of such upstreams.
+  if (options_.algorithm != Algorithm::kConsistentHash || group.end - group.begin == 1) {
     group.table = MaglevTable();
     group.fingerprint = 0;
     return;

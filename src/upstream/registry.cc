@@ -37,48 +37,79 @@ Endpoint* Registry::endpoint_for(const route::UpstreamSpec& spec, const route::S
   return slot.get();
 }
 
+Balancer& Registry::balancer_for(const route::UpstreamSpec& spec) {
+  if (spec.id >= balancers_.size()) {
+    balancers_.resize(spec.id + 1);
+    balanced_.resize(spec.id + 1);
+  }
+  balanced_[spec.id] = true;
+  auto& slot = balancers_[spec.id];
+  const BalanceOptions options{.algorithm = spec.balance.algorithm,
+                               .slow_start_ms = spec.balance.slow_start_ms,
+                               .load_bound_percent = spec.balance.load_bound_percent};
+  if (!slot) {
+    slot = std::make_unique<Balancer>(options, next_hash(random_seed_ ^ spec.id));
+  } else if (slot->options() != options) {
+    slot->set_options(options);
+  }
+  return *slot;
+}
+
 void Registry::adopt(const route::Snapshot& snapshot,
                      std::span<const std::shared_ptr<net::tls::ClientContext>> tls) {
   size_t place = 0;
   std::fill(named_.begin(), named_.end(), false);
+  std::fill(balanced_.begin(), balanced_.end(), false);
+  std::vector<ServerFacts> servers;
   for (const route::UpstreamSpec& spec : snapshot.upstreams()) {
     const auto context =
         place < tls.size() ? tls[place] : std::shared_ptr<net::tls::ClientContext>();
     ++place;
-    if (spec.id >= balancing_.size()) balancing_.resize(spec.id + 1);
-    std::vector<Candidate>& state = balancing_[spec.id];
-    std::vector<Candidate> next;
-    next.reserve(spec.servers.size());
+    servers.clear();
     for (const route::ServerSpec& server : spec.servers) {
-      Endpoint* endpoint = endpoint_for(spec, server, context);
-      const auto before = std::find_if(state.begin(), state.end(), [&](const Candidate& candidate) {
-        return candidate.endpoint == endpoint && endpoint != nullptr;
-      });
-      next.push_back({.endpoint = endpoint,
-                      .weight = server.weight,
-                      .current = before != state.end() ? before->current : 0});
+      servers.push_back({.endpoint = endpoint_for(spec, server, context),
+                         .identity = server_identity(server.address_text),
+                         .weight = server.weight,
+                         .max_connections = share(server.max_connections, cores_),
+                         .priority = server.priority,
+                         .backup = server.backup});
     }
-    state = std::move(next);
+    balancer_for(spec).set_servers(servers, reactor_.now_ns());
   }
   sweep_due_ = true;
 }
 
 void Registry::sweep() {
   sweep_due_ = false;
+  // Before the endpoints, to which they point.
+  for (size_t id = 0; id < balancers_.size(); ++id) {
+    if (!balancers_[id] || balanced_[id]) continue;
+    balancers_[id]->set_servers({}, reactor_.now_ns());
+    if (balancers_[id]->unused()) balancers_[id].reset();
+  }
   for (size_t id = 0; id < endpoints_.size(); ++id) {
     if (!endpoints_[id] || named_[id]) continue;
     endpoints_[id]->close_idle();
-    if (!endpoints_[id]->unused()) continue;  // leased to an old request: the next sweep
-    for (auto& state : balancing_) {
-      std::erase_if(state, [&](const Candidate& c) { return c.endpoint == endpoints_[id].get(); });
-    }
-    endpoints_[id].reset();
+    // Leased to an old request: the next sweep.
+    if (endpoints_[id]->unused()) endpoints_[id].reset();
   }
 }
 
-std::span<Candidate> Registry::candidates(const route::UpstreamSpec& spec) noexcept {
-  if (spec.id >= balancing_.size()) return {};
-  return balancing_[spec.id];
+Turn Registry::choose(uint32_t upstream_id, const Pick& pick) noexcept {
+  Turn turn;
+  Balancer* const balancer = this->balancer(upstream_id);
+  if (balancer == nullptr) {
+    turn.choice_.missing = NoServer::kDown;
+    return turn;
+  }
+  turn.choice_ = balancer->choose(pick);
+  if (!turn.choice_) return turn;
+  balancer->begin(turn.choice_);
+  turn.registry_ = this;
+  turn.endpoint_ = balancer->servers()[static_cast<size_t>(turn.choice_.place)].facts.endpoint;
+  turn.upstream_ = upstream_id;
+  turn.begin_ns_ = pick.now_ns;
+  return turn;
 }
 
 void Registry::close_idle() noexcept {

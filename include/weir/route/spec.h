@@ -18,6 +18,33 @@
 
 namespace weir::route {
 
+// How a server is chosen for a request.
+enum class Balance : uint8_t {
+  kRoundRobin,        // smooth weighted
+  kLeastConnections,  // least active / weight; ties by round robin
+  kTwoChoices,        // the better of two random ones by latency x requests in flight / weight
+  kIpHash,            // by the client's address; all keys move when the set of servers changes
+  kConsistentHash,    // by a key; few move
+  kRandom,            // weighted
+};
+
+// What of a request is hashed by kConsistentHash. A request without that header or cookie is taken
+// by its client's address.
+struct HashKeySpec {
+  enum class Source : uint8_t { kClientIp, kUri, kPath, kHeader, kCookie };
+  Source source = Source::kClientIp;
+  std::string name{};  // of the header (case-insensitive) or the cookie (case-sensitive)
+
+  friend bool operator==(const HashKeySpec&, const HashKeySpec&) = default;
+};
+
+struct BalanceSpec {
+  Balance algorithm = Balance::kRoundRobin;
+  HashKeySpec hash_key{};           // kConsistentHash
+  uint32_t load_bound_percent = 0;  // kConsistentHash: at most this of the mean load; 0: unbounded
+  uint32_t slow_start_ms = 0;       // 0: a server that joins has its full weight at once
+};
+
 struct ServerSpec {
   std::string address_text;     // as configured: "10.0.0.1:80", "unix:/x" or "host:80"
   base::SocketAddress address;  // meaningful when `resolved`
@@ -27,6 +54,9 @@ struct ServerSpec {
   // With UpstreamSpec::tls: the name or IP address (no brackets) that the server's certificate has
   // to have; a name is also sent as SNI. Empty: neither.
   std::string tls_name{};
+  uint32_t max_connections = 0;  // requests under way at once, over all cores; 0: no limit
+  uint32_t priority = 0;         // lower ones first
+  bool backup = false;           // after all that are none, whatever the priorities
 };
 
 // How TLS is spoken to the servers of an upstream. Files are only named here; control reads them.
@@ -39,6 +69,8 @@ struct UpstreamTlsSpec {
 
   friend bool operator==(const UpstreamTlsSpec&, const UpstreamTlsSpec&) = default;
 };
+
+inline constexpr size_t kServersMax = 10'000;  // of one upstream
 
 struct UpstreamSpec {
   std::string name;
@@ -53,6 +85,7 @@ struct UpstreamSpec {
   uint32_t max_idle_per_host = 256;
   uint32_t max_connecting = 64;
   std::string host_header;  // empty: pass the client's Host
+  BalanceSpec balance;
   bool tls = false;
   UpstreamTlsSpec tls_settings;  // meaningful with `tls`
 };

@@ -12,19 +12,15 @@
 #include <vector>
 
 #include <weir/base/prng.h>
+#include <weir/route/spec.h>
 #include <weir/upstream/balance_hash.h>
 #include <weir/upstream/balance_server.h>
 
 namespace weir::upstream {
 
-enum class Algorithm : uint8_t {
-  kRoundRobin,        // smooth weighted
-  kLeastConnections,  // least active / weight; ties by round robin
-  kTwoChoices,        // the better of two random ones by latency x requests in flight / weight
-  kIpHash,            // by key; all keys move when the set of servers changes
-  kConsistentHash,    // by key; few move
-  kRandom,            // weighted
-};
+using Algorithm = route::Balance;
+
+static_assert(route::kServersMax <= MaglevTable::kServersMax);
 
 struct BalanceOptions {
   Algorithm algorithm = Algorithm::kRoundRobin;
@@ -33,6 +29,8 @@ struct BalanceOptions {
   uint32_t table_size = MaglevTable::kSizeDefault;  // consistent hash: of MaglevTable::kSizes
   uint32_t latency_decay_ms = 2000;                 // two choices
   uint32_t latency_floor_us = 1000;                 // two choices: below this all are equally fast
+
+  friend bool operator==(const BalanceOptions&, const BalanceOptions&) = default;
 };
 
 // Facts of one request.
@@ -83,6 +81,9 @@ class Balancer {
 
   [[nodiscard]] std::span<const BalancedServer> servers() const noexcept { return servers_; }
   [[nodiscard]] int find(uint64_t identity) const noexcept;  // place or -1
+  [[nodiscard]] const BalanceOptions& options() const noexcept { return options_; }
+  // No server, and none that left while requests were under way to it.
+  [[nodiscard]] bool unused() const noexcept { return servers_.empty() && departed_.empty(); }
 
  private:
   struct Group {

@@ -57,6 +57,10 @@ drop_privileges_user = "weir"
 trusted_proxies = ["10.0.0.0/8"]
 )";
 
+inline constexpr std::string_view kLoadBalancerExample = R"([load_balancer]
+type = "least_connections"
+)";
+
 inline constexpr std::string_view kUpstreamDefaultsExample = R"([upstream_defaults]
 connect_timeout = "2s"
 )";
@@ -64,6 +68,16 @@ connect_timeout = "2s"
 inline constexpr std::string_view kUpstreamExample = R"([upstream.app]
 servers = ["10.0.0.1:3000", {address = "10.0.0.2:3000", weight = 2}, "app.internal:3000"]
 response_timeout = "5m"
+
+[upstream.cached]
+servers = [
+  "10.0.0.4:80",
+  {address = "10.0.0.5:80", max_connections = 500},
+  {address = "10.0.1.4:80", backup = true},
+]
+balance = "consistent_hash"
+hash_key = "uri"
+hash_load_bound = 150
 
 [upstream.api]
 servers = ["https://api.internal", "https://10.0.0.3:8443"]

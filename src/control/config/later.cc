@@ -26,7 +26,6 @@ constexpr std::string_view kErrorPages = "the error pages release";
 
 constexpr std::array kLater = {
     LaterKey{"", "acme", kAcme},
-    LaterKey{"", "load_balancer", kUpstreams},
     LaterKey{"", "health_check", kUpstreams},
     LaterKey{"", "http2", kHttp2},
     LaterKey{"", "http3", kHttp3},
@@ -72,25 +71,18 @@ constexpr std::array kLater = {
     LaterKey{"tls", "auto*", kAcme},
     LaterKey{"tls", "early_data*", kEarlyData},
 
-    LaterKey{"upstream_defaults", "balance", kUpstreams},
     LaterKey{"upstream_defaults", "health_check", kUpstreams},
     LaterKey{"upstream_defaults", "retr*", kUpstreams},
     LaterKey{"upstream_defaults", "circuit_breaker", kUpstreams},
     LaterKey{"upstream_defaults", "max_connections", kUpstreams},
-    LaterKey{"upstream.NAME", "balance", kUpstreams},
-    LaterKey{"upstream.NAME", "algorithm", kUpstreams},
     LaterKey{"upstream.NAME", "health_check", kUpstreams},
     LaterKey{"upstream.NAME", "retr*", kUpstreams},
     LaterKey{"upstream.NAME", "sticky*", kUpstreams},
     LaterKey{"upstream.NAME", "circuit_breaker", kUpstreams},
-    LaterKey{"upstream.NAME", "slow_start", kUpstreams},
     LaterKey{"upstream.NAME", "max_connections", kUpstreams},
     LaterKey{"upstream.NAME", "resolve*", kUpstreams},
     LaterKey{"upstream.NAME", "protocol", kHttp2},
     LaterKey{"upstream.NAME", "proxy_protocol", kProxyProtocol},
-    LaterKey{"upstream.NAME.servers[]", "backup", kUpstreams},
-    LaterKey{"upstream.NAME.servers[]", "priority", kUpstreams},
-    LaterKey{"upstream.NAME.servers[]", "max_connections", kUpstreams},
 
     LaterKey{"route", "rate_limit*", kAccess},
     LaterKey{"route", "auth*", kAccess},

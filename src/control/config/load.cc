@@ -40,6 +40,7 @@ constexpr std::array kTopLevel = {
     TopLevel{"performance", read_settings<&Config::performance>},
     TopLevel{"security", read_settings<&Config::security>},
     TopLevel{"mime", read_settings<&Config::mime>},
+    TopLevel{"load_balancer", read_settings<&Config::upstream_defaults>},
     TopLevel{"upstream_defaults", read_upstream_defaults},
     TopLevel{"upstream", read_upstreams},
     TopLevel{"route", read_routes},

@@ -3,6 +3,10 @@
 #include <string>
 #include <utility>
 
+#include <weir/base/check.h>
+
+#include "syntax.h"
+
 namespace weir::control::config {
 
 namespace {
@@ -28,6 +32,15 @@ void lower_tls(const Upstream& upstream, route::UpstreamSpec& spec) {
   spec.tls_settings.min_version = wire_version(upstream.tls_min_version);
 }
 
+void lower_balance(const Upstream& upstream, route::BalanceSpec& spec) {
+  spec.algorithm = upstream.balance;
+  const auto key = parse_hash_key(upstream.hash_key);
+  WEIR_CHECK(key.has_value());  // the schema has checked it
+  spec.hash_key = *key;
+  spec.load_bound_percent = upstream.hash_load_bound;
+  spec.slow_start_ms = milliseconds(upstream.slow_start);
+}
+
 route::UpstreamSpec lower_upstream(const Upstream& upstream) {
   route::UpstreamSpec spec;
   spec.name = upstream.name;
@@ -40,6 +53,7 @@ route::UpstreamSpec lower_upstream(const Upstream& upstream) {
   spec.max_idle_per_host = upstream.max_idle_connections_per_host;
   spec.max_connecting = upstream.max_connecting;
   spec.host_header = upstream.host_header;
+  lower_balance(upstream, spec.balance);
   if (upstream.tls) lower_tls(upstream, spec);
   for (const UpstreamServer& server : upstream.servers) {
     route::ServerSpec lowered;
@@ -47,6 +61,9 @@ route::UpstreamSpec lower_upstream(const Upstream& upstream) {
     lowered.address = server.address;
     lowered.resolved = server.kind != UpstreamServer::Kind::kName;
     lowered.weight = server.weight;
+    lowered.max_connections = server.max_connections;
+    lowered.priority = server.priority;
+    lowered.backup = server.backup;
     if (upstream.tls) lowered.tls_name = tls_name(upstream, server);
     spec.servers.push_back(std::move(lowered));
   }

@@ -210,8 +210,13 @@ std::optional<int64_t> Reader::choice(const Node& node, const Setting& setting,
   }
   const auto string = text(node, path);
   if (!string) return std::nullopt;
+  std::string_view word = *string;
+  for (const std::string_view other : split_words(setting.other_choices)) {
+    const size_t equals = other.find('=');
+    if (other.substr(0, equals) == word) word = other.substr(equals + 1);
+  }
   for (size_t i = 0; i < words.size(); ++i) {
-    if (words[i] == *string) return static_cast<int64_t>(i);
+    if (words[i] == word) return static_cast<int64_t>(i);
   }
   std::string message = "must be one of " + joined_quoted(words) + ", not " + quoted(*string);
   if (const auto near = nearest(*string, words); !near.empty()) {

@@ -14,6 +14,7 @@
 #include "schema_parts.h"
 #include "schema_routes.h"
 #include "schema_tls.h"
+#include "schema_upstream.h"
 #include "suggest.h"
 #include "syntax.h"
 #include "units.h"
@@ -361,8 +362,8 @@ constexpr std::array kUpstreamServers = {
     Setting{.key = "servers",
             .form = "list of servers",
             .doc = "Each is `\"IP:PORT\"`, `\"NAME:PORT\"`, `\"unix:/PATH\"`, "
-                   "`\"https://HOST[:PORT]\"`, or a table with a weight, `{address = "
-                   "\"10.0.0.2:80\", weight = 2}`. Required.",
+                   "`\"https://HOST[:PORT]\"`, or a table, `{address = \"10.0.0.2:80\", weight = "
+                   "2}`. Required.",
             .read = read_servers},
 };
 
@@ -433,22 +434,19 @@ constexpr std::array kUpstreamGeneral = {
          .check = check_host_header}),
 };
 
-constexpr std::array kUpstreamDefaults = concatenated(kUpstreamGeneral, kUpstreamTlsDefaults);
-constexpr std::array kUpstream =
-    concatenated(kUpstreamServers, kUpstreamGeneral, kUpstreamTls, kUpstreamTlsDefaults);
+constexpr std::array kUpstreamDefaults =
+    concatenated(kUpstreamGeneral, kUpstreamBalance, kUpstreamTlsDefaults);
+constexpr std::array kUpstream = concatenated(kUpstreamServers, kUpstreamGeneral, kUpstreamBalance,
+                                              kUpstreamTls, kUpstreamTlsDefaults);
 
-constexpr std::array kUpstreamServer = {
+constexpr std::array kUpstreamServerAddress = {
     Setting{.key = "address",
             .form = "address",
             .doc = "As in the plain form. Required.",
             .read = read_server_address},
-    bind<&UpstreamServer::weight>({.key = "weight",
-                                   .type = kInteger,
-                                   .fallback = "1",
-                                   .minimum = 1,
-                                   .maximum = 256,
-                                   .doc = "Share of the requests, relative to the other servers."}),
 };
+
+constexpr std::array kUpstreamServer = concatenated(kUpstreamServerAddress, kServerBalance);
 
 constexpr std::array kSections = {
     Section{
@@ -498,6 +496,13 @@ constexpr std::array kSections = {
             .doc = "Content types of files, by their extension.",
             .example = kMimeExample,
             .settings = kMime,
+            .places = true},
+    Section{.name = "load_balancer",
+            .header = "[load_balancer]",
+            .doc = "How servers are chosen, where neither `[upstream_defaults]` nor an "
+                   "`[upstream.NAME]` says it.",
+            .example = kLoadBalancerExample,
+            .settings = kLoadBalancer,
             .places = true},
     Section{.name = "upstream_defaults",
             .header = "[upstream_defaults]",

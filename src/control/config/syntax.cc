@@ -259,4 +259,19 @@ std::expected<ProxyUrl, std::string> parse_proxy_url(std::string_view text) {
   return url;
 }
 
+std::optional<route::HashKeySpec> parse_hash_key(std::string_view text) {
+  using Source = route::HashKeySpec::Source;
+  if (text == "client_ip") return route::HashKeySpec{.source = Source::kClientIp};
+  if (text == "uri") return route::HashKeySpec{.source = Source::kUri};
+  if (text == "path") return route::HashKeySpec{.source = Source::kPath};
+  for (const auto& [prefix, source] : {std::pair{std::string_view("header:"), Source::kHeader},
+                                       std::pair{std::string_view("cookie:"), Source::kCookie}}) {
+    if (!text.starts_with(prefix)) continue;
+    const std::string_view name = text.substr(prefix.size());
+    if (!is_token(name)) return std::nullopt;
+    return route::HashKeySpec{.source = source, .name = std::string(name)};
+  }
+  return std::nullopt;
+}
+
 }  // namespace weir::control::config

@@ -41,4 +41,7 @@ struct ProxyUrl {
 };
 std::expected<ProxyUrl, std::string> parse_proxy_url(std::string_view text);
 
+// "client_ip", "uri", "path", "header:NAME" or "cookie:NAME".
+std::optional<route::HashKeySpec> parse_hash_key(std::string_view text);
+
 }  // namespace weir::control::config

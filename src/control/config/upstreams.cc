@@ -103,6 +103,21 @@ void check_tls(Reader& reader, const Node& table, const KeyPath& path, Upstream&
   }
 }
 
+void check_balance(Reader& reader, const Node& table, const KeyPath& path,
+                   const Upstream& upstream) {
+  if (upstream.servers.size() > route::kServersMax) {
+    reader.error(upstream.servers[route::kServersMax].place,
+                 KeyPath{.parent = &path, .key = "servers"},
+                 "are more than " + std::to_string(route::kServersMax));
+  }
+  if (upstream.balance == route::Balance::kConsistentHash) return;
+  for (const Member& member : table.members_in_file_order()) {
+    if (member.key != "hash_key" && member.key != "hash_load_bound") continue;
+    reader.error(member.place, KeyPath{.parent = &path, .key = member.key},
+                 "is for balance = \"consistent_hash\"");
+  }
+}
+
 // A certificate and its key come from the same table, or the key would be that of another one.
 void pair_key(Reader& reader, const Node& table, const KeyPath& path, UpstreamSettings& settings) {
   if (table.has("tls_cert_path")) {
@@ -151,9 +166,13 @@ void read_server_address(Reader& reader, const TableEntry& entry, void* object) 
     return;
   }
   auto& server = *static_cast<UpstreamServer*>(object);
-  parsed->place = server.place;
-  parsed->weight = server.weight;
-  server = std::move(*parsed);
+  // All that an address says; the rest is that of other keys.
+  server.kind = parsed->kind;
+  server.text = std::move(parsed->text);
+  server.host = std::move(parsed->host);
+  server.port = parsed->port;
+  server.address = parsed->address;
+  server.https = parsed->https;
 }
 
 void read_servers(Reader& reader, const TableEntry& entry, void* object) {
@@ -212,6 +231,7 @@ void read_upstreams(Reader& reader, const Node& table, const KeyPath& path) {
     settle_tls(reader, member.value, here, upstream);
     check_tls(reader, member.value, here, upstream);
     pair_key(reader, member.value, here, upstream);
+    check_balance(reader, member.value, here, upstream);
     reader.add_upstream(std::move(upstream));
   }
 }

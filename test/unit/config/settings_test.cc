@@ -31,6 +31,8 @@ const Target kTargets[] = {
      [](const Config& c) -> const void* { return &c.performance; }},
     {"security", "[security]\n", "", [](const Config& c) -> const void* { return &c.security; }},
     {"tls", "[tls]\n", "", [](const Config& c) -> const void* { return &c.tls; }},
+    {"load_balancer", "[load_balancer]\n", "",
+     [](const Config& c) -> const void* { return &c.upstream_defaults; }},
     {"upstream_defaults", "[upstream_defaults]\n", "",
      [](const Config& c) -> const void* { return &c.upstream_defaults; }},
     {"upstream.NAME", "[upstream.a]\n", "\nservers = \"b:1\"",
@@ -55,6 +57,9 @@ std::string more_of(const Target& target, const Setting& setting) {
   }
   if (key == "tls" && std::string_view(target.section) == "listener") {
     lines += "\n[tls]\ncert_path = \"c\"";
+  }
+  if (key.starts_with("hash_") && std::string_view(target.section) == "upstream.NAME") {
+    lines += "\nbalance = \"consistent_hash\"";
   }
   if (key == "tls_key_path") lines += "\ntls_cert_path = \"c\"";
   if (key.starts_with("tls_") && std::string_view(target.section) == "upstream.NAME") {
@@ -119,9 +124,10 @@ TEST_CASE("every choice, boolean and default is accepted as written") {
         REQUIRE(yes.ok());
         CHECK_FALSE(setting.same(target.object(yes.config), target.object(no.config)));
       } else if (setting.type == ValueType::kString) {
-        const LoadResult given = load("\"given\"");
+        const std::string prefix = setting.key == "hash_key" ? "\"header:" : "\"";
+        const LoadResult given = load(prefix + "given\"");
         REQUIRE(given.ok());
-        const LoadResult other = load("\"other\"");
+        const LoadResult other = load(prefix + "other\"");
         CHECK_FALSE(setting.same(target.object(given.config), target.object(other.config)));
       } else {
         std::string words(setting.choices);

@@ -191,6 +191,16 @@ TEST_CASE("upstreams that are refused") {
   CHECK_FALSE(error_of_upstreams({spec}).empty());
   spec.servers[0].resolved = false;
   CHECK(error_of_upstreams({spec}).empty());
+  spec = upstream("a");
+  spec.balance.hash_key = {.source = HashKeySpec::Source::kHeader, .name = "x y"};
+  CHECK(error_of_upstreams({spec}) == "upstream a: The hash key's name \"x y\" is not one.");
+  spec.balance.hash_key = {.source = HashKeySpec::Source::kCookie, .name = ""};
+  CHECK_FALSE(error_of_upstreams({spec}).empty());
+  spec.balance.hash_key = {.source = HashKeySpec::Source::kCookie, .name = "sid"};
+  spec.servers.resize(kServersMax, spec.servers[0]);
+  CHECK(error_of_upstreams({spec}).empty());
+  spec.servers.push_back(spec.servers[0]);
+  CHECK(error_of_upstreams({spec}) == "upstream a: The upstream has more than 10000 servers.");
 }
 
 TEST_CASE("all errors at once, but not without end") {

@@ -194,6 +194,9 @@ struct UpstreamServer {
   uint16_t port = 0;            // 0 for Unix sockets
   base::SocketAddress address;  // kIp and kUnix
   uint32_t weight = 1;
+  uint32_t max_connections = 0;  // over all cores; 0 = unlimited
+  uint32_t priority = 0;         // lower ones first
+  bool backup = false;
   bool https = false;  // written as "https://HOST[:PORT]"
 };
 
@@ -211,6 +214,10 @@ struct UpstreamSettings {
   Milliseconds max_connection_lifetime;  // 0 = unlimited
   uint32_t max_connecting;
   std::string host_header;  // empty = the client's Host
+  route::Balance balance;   // also [load_balancer] type
+  std::string hash_key;     // as written: parse_hash_key() in lower.h takes it apart
+  uint32_t hash_load_bound;
+  Milliseconds slow_start;
   bool tls_verify;
   std::string tls_ca_path;    // empty = the system's
   std::string tls_cert_path;  // empty = no client certificate

@@ -38,6 +38,8 @@ struct Setting {
   int64_t maximum = 0;
   std::string_view zero{};     // what 0 means, where 0 is allowed beside minimum..maximum
   std::string_view choices{};  // kChoice: the words, separated by spaces, in the order of the enum
+  std::string_view
+      other_choices{};         // kChoice: other words for some of them, "other=word", likewise
   std::string_view aliases{};  // other names of the key, separated by spaces
   std::string_view form{};     // kCustom: the type in words, for people
   bool restart = false;        // a change takes effect only after a restart
