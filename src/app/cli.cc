@@ -19,6 +19,10 @@ usage:
   weir cert self-signed [--host NAME]... [--days N] [--out DIR] [--rsa]
                         [--force]
                             a certificate for a trial, and how to use it
+  weir ctl [--socket PATH | -c FILE] [--json] COMMAND...
+                            looks into a running weir and gives it orders:
+                            upstreams, servers, set, weight, reload, version,
+                            help; PATH is [control] socket of FILE by default
   weir --version            version, build options, what this kernel offers
   weir --help
 
@@ -160,6 +164,50 @@ std::expected<void, std::string> parse_cert(const std::vector<std::string>& word
   return {};
 }
 
+// Options may stand anywhere; behind "--" all are words.
+std::expected<void, std::string> parse_control(const std::vector<std::string>& words,
+                                               Arguments& arguments) {
+  arguments.command = Arguments::Command::kControl;
+  bool only_words = false;
+  for (size_t i = 1; i < words.size(); ++i) {
+    if (only_words || !words[i].starts_with('-')) {
+      arguments.words.push_back(words[i]);
+      continue;
+    }
+    if (words[i] == "--help" || words[i] == "-h") {
+      arguments.command = Arguments::Command::kHelp;
+      return {};
+    }
+    if (words[i] == "--" || words[i] == "--json") {
+      (words[i] == "--" ? only_words : arguments.json) = true;
+      continue;
+    }
+    Option socket = match_option(words, i, "--socket", "--socket");
+    Option file = socket.matched ? Option{} : match_option(words, i, "-c", "--config");
+    if (!socket.matched && !file.matched) {
+      return std::unexpected("unexpected \"" + words[i] + "\"");
+    }
+    for (const std::string& error : {socket.error, file.error}) {
+      if (!error.empty()) return std::unexpected(error);
+    }
+    if ((socket.matched ? socket.value : file.value).empty()) {
+      return std::unexpected(socket.matched ? "--socket wants a path"
+                                            : "-c wants the name of a file");
+    }
+    if (socket.matched) {
+      arguments.socket = socket.value;
+    } else {
+      arguments.file = file.value;
+      arguments.file_given = true;
+    }
+  }
+  if (arguments.words.empty()) return std::unexpected("ctl wants a command: weir ctl help");
+  if (!arguments.socket.empty() && arguments.file_given) {
+    return std::unexpected("ctl wants --socket or --config, not both");
+  }
+  return {};
+}
+
 }  // namespace
 
 std::expected<Arguments, std::string> parse_arguments(const std::vector<std::string>& words) {
@@ -174,6 +222,10 @@ std::expected<Arguments, std::string> parse_arguments(const std::vector<std::str
   }
   if (word == "cert") {
     if (auto rest = parse_cert(words, arguments); !rest) return std::unexpected(rest.error());
+    return arguments;
+  }
+  if (word == "ctl") {
+    if (auto rest = parse_control(words, arguments); !rest) return std::unexpected(rest.error());
     return arguments;
   }
   if (word == "run") {

@@ -13,7 +13,7 @@ namespace weir::app {
 inline constexpr std::string_view kDefaultPath = "/etc/weir/weir.toml";
 
 struct Arguments {
-  enum class Command { kRun, kCheck, kExplain, kReference, kSelfSigned, kVersion, kHelp };
+  enum class Command { kRun, kCheck, kExplain, kReference, kSelfSigned, kControl, kVersion, kHelp };
   Command command = Command::kHelp;
   std::string file{kDefaultPath};
   bool file_given = false;
@@ -28,6 +28,10 @@ struct Arguments {
   std::string folder{"."};
   bool rsa = false;
   bool force = false;
+  // ctl
+  std::string socket;              // empty: that of `file`
+  bool json = false;               //
+  std::vector<std::string> words;  // to be sent
 };
 
 // The error is a sentence for people.
@@ -38,5 +42,6 @@ int command_run(const Arguments& arguments);
 int command_check(const Arguments& arguments);
 int command_explain(const Arguments& arguments);
 int command_self_signed(const Arguments& arguments);
+int command_control(const Arguments& arguments);
 
 }  // namespace weir::app

@@ -66,7 +66,7 @@ int command_explain(const Arguments& arguments) {
   if (!loaded.ok()) return control::kExitFailed;
   control::Identities identities;
   control::BuildInputs inputs;
-  inputs.resolve_names = false;
+  inputs.look_at_files = false;
   const auto built = control::build_generation(loaded.config, identities, inputs);
   for (const std::string& error : built.errors) std::fprintf(stderr, "%s\n", error.c_str());
   if (!built.generation) return control::kExitFailed;

@@ -43,6 +43,7 @@ int main(int count, char** words) {
     case Arguments::Command::kCheck: return weir::app::command_check(*arguments);
     case Arguments::Command::kExplain: return weir::app::command_explain(*arguments);
     case Arguments::Command::kSelfSigned: return weir::app::command_self_signed(*arguments);
+    case Arguments::Command::kControl: return weir::app::command_control(*arguments);
     case Arguments::Command::kRun: return weir::app::command_run(*arguments);
   }
   return 2;

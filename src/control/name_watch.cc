@@ -3,17 +3,11 @@
 #include <algorithm>
 #include <utility>
 
-#include <weir/runtime/sys.h>
+#include <weir/runtime/random_seed.h>
 
 namespace weir::control {
 
 namespace {
-
-uint64_t seed() noexcept {
-  uint64_t value = 0;
-  runtime::sys::random_bytes(&value, sizeof value);
-  return value;
-}
 
 // Adds to `fresh` what was known about the parts that could not be learnt this time.
 void keep_gaps(const std::vector<ResolvedAddress>& known, const std::vector<Resolution::Gap>& gaps,
@@ -42,11 +36,11 @@ NameWatch::Entry::Entry(NameWatch& owner, WatchedName watched)
 NameWatch::NameWatch(runtime::Reactor& reactor, Resolver& resolver, const NameWatchOptions& options,
                      OnChange on_change, OnTrouble on_trouble)
     : reactor_(reactor),
-      resolver_(resolver),
+      resolver_(&resolver),
       options_(options),
       on_change_(std::move(on_change)),
       on_trouble_(std::move(on_trouble)),
-      chance_(seed()) {}
+      chance_(runtime::random_seed()) {}
 
 NameWatch::~NameWatch() {
   queue_.clear();
@@ -77,6 +71,12 @@ void NameWatch::refresh() {
   }
 }
 
+void NameWatch::use(Resolver& resolver) {
+  for (const auto& [name, entry] : entries_) cancel_query(*entry);
+  resolver_ = &resolver;
+  refresh();
+}
+
 const NameWatch::State* NameWatch::find(const WatchedName& name) const {
   const auto found = entries_.find(name);
   return found == entries_.end() ? nullptr : &found->second->state;
@@ -91,8 +91,12 @@ void NameWatch::forget(Entry& entry) {
   reactor_.timers().disarm(entry.timer);
   if (entry.queued) std::erase(queue_, &entry);
   entry.queued = false;
+  cancel_query(entry);
+}
+
+void NameWatch::cancel_query(Entry& entry) {
   if (entry.query == 0) return;
-  resolver_.cancel(entry.query);
+  resolver_->cancel(entry.query);
   entry.query = 0;
   --in_flight_;
 }
@@ -107,7 +111,7 @@ void NameWatch::ask(Entry& entry) {
   }
   ++in_flight_;
   // The entry outlives its query: forget() cancels it.
-  entry.query = resolver_.resolve(
+  entry.query = resolver_->resolve(
       entry.name.name, entry.name.port, {.srv = entry.name.srv, .family = entry.name.family},
       [this, &entry](Resolution result) { on_answer(entry, std::move(result)); });
 }

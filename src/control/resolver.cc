@@ -117,6 +117,8 @@ class Resolver::Engine {
   Handle resolve(std::string_view name, uint16_t port, const ResolveOptions& options,
                  Callback callback);
   bool cancel(Handle handle);
+  std::vector<ResolvedAddress> instant(std::string_view name, uint16_t port,
+                                       const ResolveOptions& options);
   void stop() noexcept;
   [[nodiscard]] bool stopped() const noexcept { return channel_.stopped(); }
   [[nodiscard]] size_t in_flight() const noexcept { return requests_.size(); }
@@ -157,6 +159,7 @@ class Resolver::Engine {
   uint64_t advance_all();
   void advance(Request& request);
   void begin(Request& request);
+  static bool from_text(Request& request);
   void begin_candidate(Request& request);
   bool next_candidate(Request& request);
   bool from_hosts(Request& request, const std::string& name, const SrvTarget& target);
@@ -259,11 +262,8 @@ void Resolver::Engine::begin(Request& request) {
   request.ttl_ms = UINT32_MAX;
   request.candidate = 0;
   request.of_names = ResolveError::kNone;
-  std::string_view text = request.name;
-  if (text.starts_with('[') && text.ends_with(']')) text = text.substr(1, text.size() - 2);
-  if (const auto ip = base::IpAddress::parse(text)) {
+  if (from_text(request)) {
     request.ttl_ms = options_.max_ttl_ms;
-    if (wants(request.options.family, !ip->is_v4())) add(request, *ip, {});
     if (request.result.addresses.empty()) request.error = ResolveError::kNoData;
     return finish(request);
   }
@@ -277,6 +277,27 @@ void Resolver::Engine::begin(Request& request) {
     return finish(request);
   }
   begin_candidate(request);
+}
+
+// False: the name is no address. One of a family that is not wanted is none either way.
+bool Resolver::Engine::from_text(Request& request) {
+  std::string_view text = request.name;
+  if (text.starts_with('[') && text.ends_with(']')) text = text.substr(1, text.size() - 2);
+  const auto ip = base::IpAddress::parse(text);
+  if (ip && wants(request.options.family, !ip->is_v4())) add(request, *ip, {});
+  return ip.has_value();
+}
+
+std::vector<ResolvedAddress> Resolver::Engine::instant(std::string_view name, uint16_t port,
+                                                       const ResolveOptions& options) {
+  Request request;
+  request.name = name;
+  request.port = port;
+  request.options = options;
+  const bool known =
+      from_text(request) || (!options.srv && from_hosts(request, to_host_name(request.name), {}));
+  if (known) put_in_order(request.result.addresses);
+  return std::move(request.result.addresses);
 }
 
 void Resolver::Engine::begin_candidate(Request& request) {
@@ -386,8 +407,9 @@ void Resolver::Engine::take_targets(Request& request, std::vector<SrvTarget>& ta
   }
   for (SrvTarget& target : targets) {
     target.name = to_host_name(target.name);
-    if (target.name.empty()) {
-      // RFC 2782: "." says that there is no such service; anything else is not a host's name.
+    if (target.name.empty() || target.port == 0) {
+      // RFC 2782: "." says that there is no such service; anything else is not a host's name. And
+      // nobody can be reached at port 0.
       request.error = worse(request.error, ResolveError::kNoData);
     } else if (!from_hosts(request, target.name, target)) {
       add_host(request, target.name, target);
@@ -471,6 +493,10 @@ Resolver::Handle Resolver::resolve(std::string_view name, uint16_t port,
   return engine_->resolve(name, port, options, std::move(callback));
 }
 bool Resolver::cancel(Handle handle) { return engine_->cancel(handle); }
+std::vector<ResolvedAddress> Resolver::instant(std::string_view name, uint16_t port,
+                                               const ResolveOptions& options) {
+  return engine_->instant(name, port, options);
+}
 bool Resolver::reload(std::string& error) { return engine_->open(error); }
 void Resolver::stop() noexcept { engine_->stop(); }
 bool Resolver::stopped() const noexcept { return engine_->stopped(); }

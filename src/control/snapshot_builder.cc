@@ -2,19 +2,17 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <set>
-#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
-#include <netdb.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <weir/control/config/lower.h>
+#include <weir/control/upstream_table.h>
 #include <weir/files/mime.h>
 
 namespace weir::control {
@@ -23,58 +21,16 @@ namespace {
 
 uint32_t ms(config::Milliseconds time) noexcept { return static_cast<uint32_t>(time.count()); }
 
-// getaddrinfo(3): /etc/hosts and the system's resolver. It may take seconds, on control's thread
-// only, and an answer is kept until the next reload.
-bool resolve(const config::UpstreamServer& server, base::SocketAddress& out, std::string& error) {
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  const std::string port = std::to_string(server.port);
-  const int status = getaddrinfo(server.host.c_str(), port.c_str(), &hints, &found);
-  if (status != 0 && (server.host == "localhost" || server.host.ends_with(".localhost"))) {
-    // RFC 6761 6.3: always the loopback, also where no /etc/hosts says so.
-    out = base::SocketAddress::from_ip(base::IpAddress::from_v4(INADDR_LOOPBACK), server.port);
-    return true;
-  }
-  if (status != 0) {
-    error = gai_strerror(status);
-    return false;
-  }
-  // IPv4 first: "localhost" is ::1 first on many systems, and most servers listen on 127.0.0.1.
-  const addrinfo* best = found;
-  for (const addrinfo* it = found; it != nullptr; it = it->ai_next) {
-    if (it->ai_family == AF_INET) {
-      best = it;
-      break;
-    }
-  }
-  std::memcpy(&out.un, best->ai_addr, best->ai_addrlen);
-  out.length = best->ai_addrlen;
-  freeaddrinfo(found);
-  return true;
-}
-
 void fill_upstreams(const config::Config& config, config::LoweredRoutes& lowered,
                     Identities& identities, const BuildInputs& inputs, BuildResult& result) {
-  for (size_t i = 0; i < lowered.upstreams.size(); ++i) {
-    route::UpstreamSpec& spec = lowered.upstreams[i];
-    const config::Upstream& upstream = config.upstreams[i];
+  for (route::UpstreamSpec& spec : lowered.upstreams) {
     spec.id = identities.upstream(spec.name);
-    std::set<uint32_t> seen;
-    for (size_t k = 0; k < spec.servers.size(); ++k) {
-      route::ServerSpec& server = spec.servers[k];
+    for (route::ServerSpec& server : spec.servers) {
       server.endpoint_id = identities.endpoint(spec.name, server.address_text);
-      if (server.resolved || !inputs.resolve_names) continue;
-      std::string error;
-      server.resolved = resolve(upstream.servers[k], server.address, error);
-      if (server.resolved) continue;
-      result.warnings.push_back(config.file + ":" + std::to_string(upstream.servers[k].place.line) +
-                                ": upstream " + spec.name + ": " + server.address_text +
-                                " cannot be resolved (" + error + "); it takes no requests");
     }
   }
+  result.upstreams = lowered.upstreams;
+  if (inputs.table != nullptr) inputs.table->fill(config, lowered.upstreams, identities);
 }
 
 std::string errno_text(int code) { return std::generic_category().message(code); }
@@ -199,6 +155,22 @@ proxy::Settings settings_of(const config::Config& config, const BuildInputs& inp
 
 }  // namespace
 
+uint32_t Identities::endpoint_of_name(const std::string& upstream_name, const std::string& name,
+                                      const std::string& address_text) {
+  std::vector<NameAddress>& known = names_[upstream_name + '\n' + name];
+  auto at = std::ranges::find(known, address_text, &NameAddress::address);
+  if (at == known.end() && known.size() < kNameAddressesMax) {
+    known.push_back({.address = address_text,
+                     .id = endpoint(upstream_name, name + '|' + std::to_string(known.size()))});
+    at = known.end() - 1;
+  } else if (at == known.end()) {
+    at = std::ranges::min_element(known, {}, &NameAddress::asked);
+    at->address = address_text;
+  }
+  at->asked = ++asked_;
+  return at->id;
+}
+
 BuildResult build_generation(const config::Config& config, Identities& identities,
                              const BuildInputs& inputs) {
   BuildResult result;
@@ -215,7 +187,7 @@ BuildResult build_generation(const config::Config& config, Identities& identitie
   proxy::Settings settings = settings_of(config, inputs);
   fill_file_settings(config, inputs, result, settings);
   if (!result.errors.empty()) return result;
-  if (inputs.resolve_names) warn_of_missing_files(config, result);
+  if (inputs.look_at_files) warn_of_missing_files(config, result);
   result.generation = std::make_unique<proxy::Generation>();
   result.generation->epoch = inputs.epoch;
   result.generation->routes = std::move(*snapshot);

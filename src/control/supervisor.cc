@@ -37,6 +37,8 @@ Supervisor::Supervisor(config::Config config, std::string file, const runtime::P
   running_.logging = config_.logging;
   running_.performance = config_.performance;
   running_.security = config_.security;
+  running_.resolver = config_.resolver;
+  running_.control = config_.control;
 }
 
 Supervisor::~Supervisor() = default;
@@ -56,6 +58,7 @@ int Supervisor::run() {
 
 void Supervisor::turn() {
   reactor_->turn(true);
+  if (next_ && upstreams_->unasked() == 0) apply_next();
   take_notices();
   for (auto& slot : cores_) {
     while (!slot->pending.empty() && slot->core->send(slot->pending.front())) {
@@ -69,11 +72,27 @@ void Supervisor::turn() {
 
 void Supervisor::send(CoreSlot& slot, const Command& command) {
   if (slot.pending.empty() && slot.core->send(command)) return;
+  // What is known of servers may change any number of times before the core looks: the last counts.
+  // That of a whole upstream has the states of all its servers, also of those that are gone since.
+  const bool whole = command.kind == Command::Kind::kUpstream;
+  if (whole || command.kind == Command::Kind::kServer) {
+    std::erase_if(slot.pending, [&](const Command& before) {
+      if (before.id != command.id) return false;
+      if (before.kind == Command::Kind::kServer) return whole || before.value == command.value;
+      if (!whole || before.kind != Command::Kind::kUpstream) return false;
+      delete before.upstream;
+      return true;
+    });
+  }
   slot.pending.push_back(command);
 }
 
 void Supervisor::send_all(const Command& command) {
-  for (auto& slot : cores_) send(*slot, command);
+  for (auto& slot : cores_) {
+    Command own = command;
+    if (command.upstream != nullptr) own.upstream = new route::UpstreamSpec(*command.upstream);
+    send(*slot, own);
+  }
 }
 
 bool Supervisor::every(bool CoreSlot::* flag) const noexcept {
@@ -93,6 +112,12 @@ void Supervisor::take_notices() {
         case Notice::Kind::kQuiet: slot->quiet = true; break;
         case Notice::Kind::kScraped:
           if (--scrapes_due_ == 0) log_stats();
+          break;
+        case Notice::Kind::kUnreachable:
+          if (upstreams_) upstreams_->note_unreachable(notice.id, notice.value);
+          break;
+        case Notice::Kind::kUpstreamsScraped:
+          if (control_) control_->on_scraped(slot->core->index());
           break;
       }
     });
@@ -195,8 +220,10 @@ void Supervisor::finish() {
   collector_.flush(kLastFlushMs);
   listeners_.reset();
   if (!reactor_) return;
+  stop_control();
+  stop_upstreams();
   for (runtime::Timer* timer : std::initializer_list<runtime::Timer*>{
-           &flush_tick_, &phase_deadline_, &reload_tick_, &rotation_tick_}) {
+           &flush_tick_, &phase_deadline_, &reload_tick_, &rotation_tick_, &names_tick_}) {
     reactor_->timers().disarm(*timer);
   }
   if (signals_) signals_->stop();
@@ -205,13 +232,17 @@ void Supervisor::finish() {
   signals_.reset();
   watch_.reset();
   for (auto& slot : cores_) {
-    for (const Command& command : slot->pending) delete command.tickets;
+    for (const Command& command : slot->pending) {
+      delete command.tickets;
+      delete command.upstream;
+    }
   }
   // What the cores had of TLS dies before the engines it lives in.
   cores_.clear();
   cell_.reset();
   tls_.reset();
   reactor_.reset();
+  check_tls_.reset();
 }
 
 // ---- numbers (SIGUSR2)
@@ -256,6 +287,7 @@ void Supervisor::log_stats() {
     log_tls_stats("tls", core, s.tls.clients);
     log_tls_stats("tls_upstreams", core, s.tls.origins);
   }
+  log_upstream_stats();
 }
 
 }  // namespace weir::control

@@ -14,6 +14,11 @@ namespace {
 
 // Editors write in several steps; the last one counts.
 constexpr uint64_t kSettleMs = 100;
+constexpr uint64_t kNamesMs = 300;
+constexpr const char* kNotReloaded =
+    "the configuration was not reloaded; the old one stays in force";
+constexpr const char* kRefused = "The configuration was not reloaded; weir's log says why.";
+constexpr const char* kEnding = "weir is about to end.";
 
 }  // namespace
 
@@ -32,13 +37,35 @@ void Supervisor::on_file_change() {
 void Supervisor::on_reload_tick() { reload(true); }
 
 void Supervisor::reload(bool only_if_changed) {
-  if (phase_ != Phase::kRunning || file_.empty()) return;
+  if (auto next = load_next(only_if_changed)) begin_next(std::move(*next));
+}
+
+std::expected<void, std::string> Supervisor::reload_by_order() {
+  if (file_.empty()) return std::unexpected("There is no file: the configuration is embedded.");
+  if (phase_ != Phase::kRunning) return std::unexpected(kEnding);
+  auto next = load_next(false);
+  if (!next) return std::unexpected(kRefused);
+  begin_next(std::move(*next));
+  return {};
+}
+
+void Supervisor::begin_next(config::Config next) {
+  upstreams_->prepare(next);
+  next_ = std::move(next);
+  // So that requests to new names do not fail for the time that DNS takes.
+  reactor_->timers().arm(names_tick_, reactor_->now_ms() + kNamesMs);
+  if (upstreams_->unasked() == 0) apply_next();
+}
+
+// Nothing: there is no other one, or it has errors, which have been logged.
+std::optional<config::Config> Supervisor::load_next(bool only_if_changed) {
+  if (phase_ != Phase::kRunning || file_.empty()) return std::nullopt;
   const uint64_t hash = hash_of_file(file_);
   FileFingerprints known;
   if (only_if_changed) {
-    if (hash == 0) return;
+    if (hash == 0) return std::nullopt;
     for (const auto& [path, before] : tls_files_) known.emplace(path, fingerprint(path));
-    if (hash == file_hash_ && !tls_files_changed(known)) return;
+    if (hash == file_hash_ && !tls_files_changed(known)) return std::nullopt;
   }
   file_hash_ = hash;
   config::LoadResult loaded = config::load_config(file_);
@@ -47,16 +74,31 @@ void Supervisor::reload(bool only_if_changed) {
   for (const auto& error : loaded.errors) WEIR_LOG(logger_, kError, "config", error.to_string());
   if (loaded.ok()) {
     note_tls_files(loaded.config, std::move(known));
-  } else {
-    for (auto& [path, now] : known) tls_files_[path] = now;
+    return std::move(loaded.config);
   }
-  if (!loaded.ok() || !apply(std::move(loaded.config))) {
-    WEIR_LOG(logger_, kError, "config",
-             "the configuration was not reloaded; the old one stays in force");
-    return;
+  for (auto& [path, now] : known) tls_files_[path] = now;
+  WEIR_LOG(logger_, kError, "config", kNotReloaded);
+  return std::nullopt;
+}
+
+void Supervisor::apply_next() {
+  reactor_->timers().disarm(names_tick_);
+  config::Config next = std::move(*next_);
+  next_.reset();
+  std::expected<uint64_t, std::string> outcome = std::unexpected(kEnding);
+  if (phase_ == Phase::kRunning) {
+    if (apply(std::move(next))) {
+      outcome = epoch_;
+      WEIR_LOG(logger_, kInfo, "config", "reloaded", {"generation", epoch_},
+               {"routes", config_.routes.size()});
+    } else {
+      outcome = std::unexpected(kRefused);
+      // Its names are nobody's.
+      upstreams_->prepare(config_);
+      WEIR_LOG(logger_, kError, "config", kNotReloaded);
+    }
   }
-  WEIR_LOG(logger_, kInfo, "config", "reloaded", {"generation", epoch_},
-           {"routes", config_.routes.size()});
+  if (control_) control_->on_reloaded(outcome);
 }
 
 bool Supervisor::apply(config::Config next) {
@@ -68,7 +110,8 @@ bool Supervisor::apply(config::Config next) {
                                         .cores = static_cast<uint32_t>(cores_.size()),
                                         .connections_max = connections_max(next),
                                         .open_files_max = open_files_max_,
-                                        .pipes_max = pipes_max_});
+                                        .pipes_max = pipes_max_,
+                                        .table = upstreams_.get()});
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
   for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
   if (!built.generation) return false;
@@ -115,6 +158,7 @@ bool Supervisor::apply(config::Config next) {
               .value = succeeded ? 0 : server::kHandshakeGraceMs});
   }
   send_all({.kind = Command::Kind::kNewGeneration});
+  upstreams_->take(next, built.upstreams, identities_, epoch_);
   note_listeners(next.listeners);
   config_ = std::move(next);
   return true;

@@ -52,8 +52,8 @@ bool Supervisor::start() {
   std::signal(SIGXFSZ, SIG_IGN);  // a log that meets RLIMIT_FSIZE is a full disk, not an end
   ListenerSet::Change listeners;
   return open_engine() && configure_logs(config_) && (make_cores(), first_generation()) &&
-         open_first_listeners(listeners) && drop_privileges() && start_cores() &&
-         (open_listeners_on_cores(listeners), true);
+         open_first_listeners(listeners) && open_control() && drop_privileges() && start_cores() &&
+         (open_listeners_on_cores(listeners), start_control(), true);
 }
 
 bool Supervisor::open_engine() {
@@ -152,12 +152,15 @@ void Supervisor::make_cores() {
 }
 
 bool Supervisor::first_generation() {
+  make_upstreams();
+  wait_for_names();
   BuildResult built = build_generation(config_, identities_,
                                        {.epoch = ++epoch_,
                                         .cores = static_cast<uint32_t>(cores_.size()),
                                         .connections_max = connections_max(config_),
                                         .open_files_max = open_files_max_,
-                                        .pipes_max = pipes_max_});
+                                        .pipes_max = pipes_max_,
+                                        .table = upstreams_.get()});
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
   for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
   if (!built.generation) return false;
@@ -166,6 +169,7 @@ bool Supervisor::first_generation() {
   if (!take_tls(config_, *built.generation, tls)) return false;
   tls_->commit(std::move(tls), reactor_->now_ms());
   cell_->publish(std::move(built.generation));
+  upstreams_->take(config_, built.upstreams, identities_, epoch_);
   return true;
 }
 
@@ -192,6 +196,7 @@ bool Supervisor::drop_privileges() {
     done = std::unexpected(account.error());
   } else {
     done = collector_.give_files_to(account->user, account->group);
+    if (done && control_) done = control_->give_to(account->user, account->group);
     if (done) done = control::drop_privileges(*account);
   }
   if (done) return true;

@@ -8,6 +8,7 @@ namespace weir::proxy {
 using http::Field;
 using http::KnownField;
 using upstream::hash_key;
+using upstream::NoServer;
 
 namespace {
 
@@ -31,6 +32,10 @@ std::string_view find_cookie(const http::FieldTable& fields, std::string_view na
 }
 
 }  // namespace
+
+uint32_t Exchange::now_s() const noexcept {
+  return static_cast<uint32_t>(worker_->reactor.unix_us() / 1'000'000);
+}
 
 uint64_t Exchange::hash_client() noexcept {
   client_->know_peer();
@@ -60,29 +65,66 @@ uint64_t Exchange::balance_key(const route::BalanceSpec& balance) noexcept {
   return text.empty() ? hash_client() : hash_key(text);
 }
 
-// False: there is none, and upstream_error_ says so where nothing was tried before.
-bool Exchange::choose_server(const route::UpstreamSpec& spec, uint64_t key,
-                             std::span<const uint64_t> tried) noexcept {
-  turn_ = worker_->upstreams.choose(
-      spec.id, {.now_ns = worker_->reactor.now_ns(), .key = key, .tried = tried});
-  if (turn_) {
-    upstream::Endpoint* const endpoint = &turn_.endpoint();
-    if (endpoint_ != nullptr) endpoint_->let_go();
-    endpoint_ = endpoint;
-    endpoint_->hold();
-    return true;
-  }
-  if (turn_.missing() == upstream::NoServer::kFull) upstream_error_ = {.code = base::Errc::kLimit};
-  return false;
+void Exchange::read_sticky_cookie(upstream::Pool& pool, std::string_view name) noexcept {
+  const std::string_view value = find_cookie(request_.fields, name);
+  if (!value.empty()) sticky_tag_ = pool.read_cookie(value, now_s());
 }
 
-// What it means for the balancing that a try has failed: who keeps requests waiting is slow, who
-// refuses them is not fast.
-void Exchange::end_turn_in_vain() noexcept {
-  const bool slow = upstream_error_.code == base::Errc::kTimedOut && request_error_status_ == 0 &&
-                    cancelled_ == log::Reason::kNone;
-  if (turn_ && slow) turn_.note_latency(worker_->reactor.now_ns());
-  turn_.end();
+// The line that binds the client to the server that has answered; empty: it is bound already.
+std::string Exchange::sticky_line() {
+  // Without a pin the spec may be gone; answers are written with one.
+  if (sticky_ == nullptr || !turn_ || turn_.tag() == 0 || turn_.tag() == sticky_tag_) return {};
+  upstream::Pool* const pool = worker_->upstreams.pool(upstream_id_);
+  if (pool == nullptr || !pool->sticky()) return {};
+  char value[upstream::StickySigner::kValueBytes];
+  pool->write_cookie(value, turn_.tag(), now_s());
+  std::string line = "Set-Cookie: " + sticky_->cookie + "=";
+  line.append(value, sizeof value).append("; Path=").append(sticky_->path);
+  if (sticky_->age_max_s != 0) line += "; Max-Age=" + std::to_string(sticky_->age_max_s);
+  line += "; HttpOnly";
+  if (sticky_->secure) line += "; Secure";
+  if (!sticky_->same_site.empty()) line += "; SameSite=" + sticky_->same_site;
+  return line += "\r\n";
+}
+
+upstream::Pick Exchange::pick() const noexcept {
+  return {.now_ns = worker_->reactor.now_ns(),
+          .key = balance_key_,
+          .sticky_tag = sticky_tag_,
+          .has_place = static_cast<bool>(turn_),
+          .tried = {tried_.data(), tried_count_}};
+}
+
+// False: there is none, and missing_ says why.
+bool Exchange::choose_server(const route::UpstreamSpec& spec) noexcept {
+  upstream::Pool* const pool = worker_->upstreams.pool(spec.id);
+  missing_ = NoServer::kDown;
+  if (pool == nullptr) return false;
+  return take_turn(pool->choose(pick()));
+}
+
+bool Exchange::take_turn(upstream::Turn turn) noexcept {
+  missing_ = turn.missing();
+  turn_ = std::move(turn);
+  if (!turn_) return false;
+  upstream::Endpoint* const endpoint = &turn_.endpoint();
+  if (endpoint_ != nullptr) endpoint_->let_go();
+  endpoint_ = endpoint;
+  endpoint_->hold();
+  if (tried_count_ < tried_.size()) tried_[tried_count_++] = turn_.identity();
+  return true;
+}
+
+// All servers have as many requests as they may have: waits until one has room.
+runtime::Task<bool> Exchange::wait_for_server(const route::UpstreamSpec& spec) {
+  if (missing_ != NoServer::kFull) co_return false;
+  upstream_error_ = {.code = base::Errc::kLimit};
+  upstream::Pool* const pool = worker_->upstreams.pool(spec.id);
+  client_->transport->watch_end(&Exchange::on_client_end, this);
+  if (cancelled_ != log::Reason::kNone) co_return false;
+  auto turn = co_await pool->wait(wait_, pick(), total_deadline_ms_);
+  if (!request_body_.complete()) client_->transport->unwatch_end();
+  co_return take_turn(std::move(turn));
 }
 
 }  // namespace weir::proxy

@@ -4,6 +4,7 @@
 // their core's thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -29,6 +30,14 @@ namespace weir::proxy {
 // What the connection does after an exchange.
 enum class After : uint8_t { kKeepAlive, kClose, kLinger, kReset };
 
+// By what a try at a server has failed, as the policy for retries tells them apart.
+enum class TryFailure : uint8_t { kNone, kConnect, kReset, kTimeout, kStatus, kOther };
+TryFailure failure_of(base::Error error) noexcept;
+// Requests that may be repeated.
+bool idempotent(http::Method method) noexcept;
+
+struct Rival;
+
 class Exchange {
  public:
   Exchange() noexcept = default;
@@ -44,7 +53,7 @@ class Exchange {
 
  private:
   enum class HeadRead : uint8_t { kComplete, kRefused, kGone };
-  enum class Attempt : uint8_t { kDone, kRetryFresh, kFailed };
+  enum class Attempt : uint8_t { kDone, kRetryFresh, kRetryOther, kFailed };
 
   // request_head.cc
   runtime::Task<HeadRead> read_request_head(uint64_t deadline_ms);
@@ -101,24 +110,49 @@ class Exchange {
   bool file_failed(files::OpenFile& file) noexcept;
 
   // choose_server.cc
+  [[nodiscard]] uint32_t now_s() const noexcept;  // since 1970
   uint64_t hash_client() noexcept;
   uint64_t balance_key(const route::BalanceSpec& balance) noexcept;
-  bool choose_server(const route::UpstreamSpec& spec, uint64_t key,
-                     std::span<const uint64_t> tried) noexcept;
-  void end_turn_in_vain() noexcept;
+  void read_sticky_cookie(upstream::Pool& pool, std::string_view name) noexcept;
+  std::string sticky_line();
+  [[nodiscard]] upstream::Pick pick() const noexcept;
+  bool choose_server(const route::UpstreamSpec& spec) noexcept;
+  bool take_turn(upstream::Turn turn) noexcept;
+  [[gnu::noinline]] runtime::Task<bool> wait_for_server(const route::UpstreamSpec& spec);
+
+  // try_servers.cc
+  runtime::Task<> try_servers(const route::UpstreamSpec& spec);
+  void begin_tries(const route::UpstreamSpec& spec) noexcept;
+  void begin_try() noexcept;
+  [[nodiscard]] uint64_t try_deadline_ms() const noexcept;
+  void restart_clocks() noexcept;
+  [[nodiscard]] bool may_try_more() const noexcept;
+  [[nodiscard]] bool may_try_again(TryFailure failure) const noexcept;
+  bool next_server(const route::UpstreamSpec& spec) noexcept;
+  void judge_turn() noexcept;
+  runtime::Task<base::Result<std::unique_ptr<upstream::Connection>>> lease(
+      const route::UpstreamSpec& spec, bool fresh);
+  void note_connect_failure(const upstream::Endpoint& endpoint) noexcept;
+  runtime::Task<> answer_failure();
+
+  // rival.cc
+  [[gnu::noinline]] runtime::Task<base::Result<std::unique_ptr<upstream::Connection>>> race_connect(
+      const route::UpstreamSpec& spec, bool fresh);
+  runtime::Task<> run_connect_race(Rival& rival, uint32_t group);
+  [[nodiscard]] bool may_hedge() const noexcept;
+  [[gnu::noinline]] runtime::Task<> hedge();
+  runtime::Task<> run_hedge(Rival& rival);
+  void take_over(Rival& rival) noexcept;
+  void stop_rival() noexcept;
 
   // http_proxy.cc
   runtime::Task<> proxy(const route::Route& route);
-  runtime::Task<> try_servers(const route::UpstreamSpec& spec);
   void prepare_request(const route::Route& route, const route::UpstreamSpec& spec);
-  runtime::Task<base::Result<std::unique_ptr<upstream::Connection>>> lease(
-      upstream::Endpoint& endpoint, bool fresh);
-  void note_connect_failure(const upstream::Endpoint& endpoint) noexcept;
-  runtime::Task<> answer_failure(bool no_server);
   runtime::Task<Attempt> attempt(std::unique_ptr<upstream::Connection> leased);
   runtime::Task<base::Result<void>> send_request(net::Transport& origin);
   runtime::Task<> relay_request_body();
   runtime::Task<> end_attempt(bool reusable);
+  [[nodiscard]] bool may_repeat() const noexcept;
   [[nodiscard]] bool may_retry_stale() const noexcept;
   void watch_client() noexcept;
   void unwatch_client() noexcept;
@@ -129,6 +163,8 @@ class Exchange {
   Attempt response_malformed(const char* reason) noexcept;
   Attempt response_failed(net::ReadEvent event) noexcept;
   runtime::Task<bool> pass_interim();
+  [[nodiscard]] uint64_t response_deadline_ms() const noexcept;
+  bool wants_other_answer() noexcept;
   runtime::Task<Attempt> answer();
   runtime::Task<bool> send_response(bool chunked);
   runtime::Task<bool> send_from_scratch();
@@ -185,6 +221,24 @@ class Exchange {
   std::unique_ptr<upstream::Connection> origin_;
   upstream::Endpoint* endpoint_ = nullptr;  // held; the last one chosen
   upstream::Turn turn_;                     // while the request counts as the server's
+  upstream::Turn next_turn_;                // of the server that is asked after this one
+  upstream::WaitHandle wait_;
+  Rival* rival_ = nullptr;  // while there is a second try beside the first
+  // The policy, of the pinned routes: until the answer has begun.
+  const route::RetrySpec* retry_ = nullptr;
+  const route::StickySpec* sticky_ = nullptr;  // null: no sticky sessions
+  uint32_t upstream_id_ = 0;
+  uint32_t servers_ = 0;  // that the upstream had
+  uint32_t tried_count_ = 0;
+  std::array<uint64_t, route::kTriesMax> tried_;  // identities
+  uint64_t balance_key_ = 0;
+  uint64_t sticky_tag_ = 0;  // of the server that the client's cookie names; 0: none
+  uint64_t try_begin_ms_ = 0;
+  uint64_t total_deadline_ms_ = UINT64_MAX;
+  upstream::NoServer missing_ = upstream::NoServer::kNone;
+  TryFailure failure_ = TryFailure::kNone;  // of this try
+  bool connects_only_ = true;               // no try has failed by anything else
+  bool sent_once_ = false;                  // some of the request may have reached a server
   upstream::AcquireHandle acquire_;
   runtime::TaskGroup children_;
   http::ResponseHead response_;

@@ -221,7 +221,7 @@ void write_request_head(ByteWriter& out, const http::RequestHead& request,
 
 void write_response_head(ByteWriter& out, const http::ResponseHead& response, bool chunked,
                          bool with_length, Persistence persistence, const Settings& settings,
-                         std::string_view date) noexcept {
+                         std::string_view date, std::string_view lines) noexcept {
   http::h1::append_status_line(out, response.status, response.reason);
   for (const Field& field : response.fields) {
     if (field.hop_by_hop || field.known == KnownField::kContentLength) continue;
@@ -234,6 +234,7 @@ void write_response_head(ByteWriter& out, const http::ResponseHead& response, bo
     append_field(out, "Content-Length", response.content_length);
   }
   append_via(out, response.minor_version, settings);
+  out.append(lines);
   if (persistence == Persistence::kSayClose) {
     out.append("Connection: close\r\n");
   } else if (persistence == Persistence::kSayKeepAlive) {
@@ -264,8 +265,10 @@ void write_interim_head(ByteWriter& out, const http::ResponseHead& response,
 }
 
 void write_switching_head(ByteWriter& out, const http::ResponseHead& response,
-                          std::string_view protocol, const Settings& settings) noexcept {
+                          std::string_view protocol, const Settings& settings,
+                          std::string_view lines) noexcept {
   append_interim_lines(out, response, settings);
+  out.append(lines);
   append_upgrade(out, protocol);
   out.append("\r\n");
 }

@@ -36,10 +36,11 @@ void write_request_head(base::ByteWriter& out, const http::RequestHead& request,
 
 enum class Persistence : uint8_t { kDefault, kSayClose, kSayKeepAlive };
 
-// Head of an origin's final response to the client. `chunked`: framed anew by us.
+// Head of an origin's final response to the client. `chunked`: framed anew by us. `lines`: more of
+// our own.
 void write_response_head(base::ByteWriter& out, const http::ResponseHead& response, bool chunked,
                          bool with_length, Persistence persistence, const Settings& settings,
-                         std::string_view date) noexcept;
+                         std::string_view date, std::string_view lines = {}) noexcept;
 
 // A 1xx response, passed through.
 void write_interim_head(base::ByteWriter& out, const http::ResponseHead& response,
@@ -47,6 +48,7 @@ void write_interim_head(base::ByteWriter& out, const http::ResponseHead& respons
 
 // A 101 to `protocol`.
 void write_switching_head(base::ByteWriter& out, const http::ResponseHead& response,
-                          std::string_view protocol, const Settings& settings) noexcept;
+                          std::string_view protocol, const Settings& settings,
+                          std::string_view lines = {}) noexcept;
 
 }  // namespace weir::proxy

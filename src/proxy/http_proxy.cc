@@ -1,7 +1,6 @@
-// Exchange, third part: the origin. Lease a connection, send the request, read the answer, and
-// decide what a failure means.
+// Exchange, third part: one attempt at one origin. Send the request, read the answer, give the
+// connection back.
 #include <algorithm>
-#include <array>
 
 #include <weir/http/h1/chunked.h>
 
@@ -10,11 +9,8 @@
 
 namespace weir::proxy {
 
-using base::Errc;
-using base::Error;
 using base::Result;
 using http::BodyFraming;
-using http::Method;
 using net::Transport;
 using runtime::Task;
 using upstream::Connection;
@@ -24,40 +20,6 @@ namespace {
 
 // Content kept for a retry on a fresh connection; more than that cannot be replayed.
 constexpr size_t kRetainedMax = 64 * 1024;
-// Servers that one request tries when connecting fails.
-constexpr unsigned kServersTriedMax = 3;
-// nginx's number for "the client closed the connection"; only in the log.
-constexpr uint16_t kStatusClientGone = 499;
-
-uint16_t status_for(Error error) noexcept {
-  switch (error.code) {
-    case Errc::kTimedOut: return 504;
-    case Errc::kLimit:
-    case Errc::kNoFiles:
-    case Errc::kNoMemory:
-    case Errc::kNoBuffers: return 503;
-    default: return 502;
-  }
-}
-
-log::Reason reason_for(Error error) noexcept {
-  switch (error.code) {
-    case Errc::kTimedOut: return log::Reason::kUpstreamTimeout;
-    case Errc::kReset: return log::Reason::kUpstreamReset;
-    case Errc::kClosed: return log::Reason::kUpstreamClosed;
-    case Errc::kMalformed: return log::Reason::kUpstreamMalformed;
-    case Errc::kLimit: return log::Reason::kUpstreamBusy;
-    case Errc::kHandshake: return log::Reason::kUpstreamTls;
-    default: return log::Reason::kUpstreamConnect;
-  }
-}
-
-// RFC 9110 9.2.2. Unknown methods are not assumed to be.
-bool idempotent(Method method) noexcept {
-  return method == Method::kGet || method == Method::kHead || method == Method::kPut ||
-         method == Method::kDelete || method == Method::kOptions;
-}
-
 }  // namespace
 
 // ---- the client leaves
@@ -101,24 +63,13 @@ void Exchange::cancel(log::Reason reason) noexcept {
   if (cancelled_ != log::Reason::kNone) return;
   cancelled_ = reason;
   acquire_.cancel();
+  wait_.cancel();
+  stop_rival();
   if (tunnel_ != nullptr) return tunnel_->stop(TunnelEnd::kStopped);
   if (origin_) {
     origin_->transport->interrupt();
     origin_->transport->abort();
   }
-}
-
-// ---- the whole
-
-Task<Result<std::unique_ptr<Connection>>> Exchange::lease(Endpoint& endpoint, bool fresh) {
-  // Also with content to come: nobody reads it yet.
-  client_->transport->watch_end(&Exchange::on_client_end, this);
-  if (cancelled_ != log::Reason::kNone) co_return base::fail(Errc::kCancelled);
-  const uint64_t begin = worker_->reactor.now_ns();
-  auto leased = co_await endpoint.acquire(acquire_, fresh);
-  if (!request_body_.complete()) client_->transport->unwatch_end();
-  if (leased) record_.upstream_connect_us = (worker_->reactor.now_ns() - begin) / 1000;
-  co_return leased;
 }
 
 void Exchange::prepare_request(const route::Route& route, const route::UpstreamSpec& spec) {
@@ -144,7 +95,9 @@ void Exchange::prepare_request(const route::Route& route, const route::UpstreamS
   // Only HTTP/1.0 may lack a Host.
   if (host.empty()) {
     const route::ServerSpec& server = spec.servers.front();
-    host = server.address.is_unix() ? std::string_view("localhost") : server.address_text;
+    host = server.address.is_unix() ? std::string_view("localhost")
+           : server.name.empty()    ? server.address_text
+                                    : server.name;
   }
   const bool chunked = request_.framing == BodyFraming::kChunked;
   const route::Rewrite path = route::rewrite_path(route, path_);
@@ -160,91 +113,6 @@ Task<> Exchange::proxy(const route::Route& route) {
   co_await try_servers(spec);
 }
 
-// One server after the other, until one has answered or there is no point in going on.
-Task<> Exchange::try_servers(const route::UpstreamSpec& spec) {
-  // A tunnel never gets a connection that has served others.
-  const bool connect = request_.method == Method::kConnect;
-  std::array<uint64_t, kServersTriedMax> tried{};
-  unsigned servers = 0;
-  bool fresh = connect;
-  const uint64_t key = balance_key(spec.balance);
-  while (true) {
-    if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
-    if (!turn_) {
-      if (!choose_server(spec, key, {tried.data(), servers})) {
-        const bool full = turn_.missing() == upstream::NoServer::kFull;
-        co_return co_await answer_failure(servers == 0 && !full);
-      }
-      tried[servers++] = turn_.identity();
-    }
-    record_.tries = static_cast<uint8_t>(std::min<unsigned>(record_.tries + 1u, 255));
-    std::unique_ptr<Connection> connection = fresh ? nullptr : endpoint_->try_idle();
-    if (!connection) {
-      auto leased = co_await lease(*endpoint_, fresh);
-      if (!leased) {
-        upstream_error_ = leased.error();
-        if (cancelled_ != log::Reason::kNone) co_return co_await answer_failure(false);
-        note_connect_failure(*endpoint_);
-        if (servers >= kServersTriedMax || upstream_error_.code == Errc::kLimit) {
-          co_return co_await answer_failure(false);
-        }
-        ++worker_->counters.failovers;
-        end_turn_in_vain();
-        fresh = connect;
-        continue;
-      }
-      connection = std::move(*leased);
-      if (cancelled_ != log::Reason::kNone) {  // while the connect won the race
-        Endpoint::discard(std::move(connection));
-        co_return co_await answer_failure(false);
-      }
-    }
-    const Attempt outcome = connect ? co_await answer_connect(std::move(connection))
-                                    : co_await attempt(std::move(connection));
-    if (outcome == Attempt::kDone) {
-      turn_.end();  // unless it ended with the connection given back early
-      co_return;
-    }
-    if (outcome == Attempt::kFailed) co_return co_await answer_failure(false);
-    ++worker_->counters.stale_retries;
-    fresh = true;
-  }
-}
-
-void Exchange::note_connect_failure(const Endpoint& endpoint) noexcept {
-  if (upstream_error_.code == Errc::kHandshake) {
-    WEIR_LOG_LIMITED(worker_->logger, kWarn, "upstream", "TLS handshake failed",
-                     {"upstream", endpoint.upstream_name()}, {"address", endpoint.address_text()},
-                     {"detail", endpoint.handshake_failure()});
-    return;
-  }
-  WEIR_LOG_LIMITED(worker_->logger, kWarn, "upstream", "connect failed",
-                   {"upstream", endpoint.upstream_name()}, {"address", endpoint.address_text()},
-                   {"error", upstream_error_.code});
-}
-
-// No response of the origin can be passed on: say why, if anybody is still there.
-Task<> Exchange::answer_failure(bool no_server) {
-  unwatch_client();
-  end_turn_in_vain();
-  if (answered_) {
-    broken_ = true;
-    co_return;
-  }
-  if (cancelled_ != log::Reason::kNone) {
-    broken_ = true;
-    record_.reason = cancelled_;
-    record_.status = cancelled_ == log::Reason::kShutdown ? 503 : kStatusClientGone;
-    co_return;
-  }
-  if (request_error_status_ != 0) co_return co_await refuse_body();
-  if (no_server) co_return co_await reply(503, log::Reason::kNoUpstream);
-  ++worker_->counters.upstream_errors;
-  if (upstream_error_.code == Errc::kTimedOut) ++worker_->counters.upstream_timeouts;
-  co_await settle_request_body();
-  co_await reply(status_for(upstream_error_), reason_for(upstream_error_));
-}
-
 // ---- one attempt
 
 Task<Exchange::Attempt> Exchange::attempt(std::unique_ptr<Connection> leased) {
@@ -258,9 +126,11 @@ Task<Exchange::Attempt> Exchange::attempt(std::unique_ptr<Connection> leased) {
   Attempt result = Attempt::kFailed;
   const auto sent = co_await send_request(origin);
   request_end_ms_ = worker_->reactor.now_ms();
+  sent_once_ = true;
   if (!sent && !origin.has_data()) {
     // An origin that closes without a word; if it said something first, that is read below.
     upstream_error_ = sent.error();
+    failure_ = failure_of(upstream_error_);
     result = may_retry_stale() ? Attempt::kRetryFresh : Attempt::kFailed;
   } else {
     if (!sent) request_relay_end_ = RelayEnd::kSinkError;
@@ -268,13 +138,21 @@ Task<Exchange::Attempt> Exchange::attempt(std::unique_ptr<Connection> leased) {
     watch_client();
     result = co_await read_response();
   }
-  co_await end_attempt(result == Attempt::kDone && origin_reusable_ && !broken_);
+  const bool good = result == Attempt::kDone || result == Attempt::kRetryOther;
+  co_await end_attempt(good && origin_reusable_ && !broken_);
   // Only now, with the child at its end, is it sure what became of the request body: more of it may
   // have passed than is kept, it may have proved bad, or its sender may have left.
   const bool may_retry =
       replayable_ && request_error_status_ == 0 && cancelled_ == log::Reason::kNone;
   if (result == Attempt::kRetryFresh && !may_retry) result = Attempt::kFailed;
   co_return result;
+}
+
+// Content that is sent is kept, since it may have to be sent again.
+bool Exchange::may_repeat() const noexcept {
+  if (retry_ == nullptr) return false;  // an answer has begun, and the policy is gone
+  if (!replayable_ || !(idempotent(request_.method) || retry_->non_idempotent)) return false;
+  return origin_->exchanges > 0 || may_try_more();
 }
 
 bool Exchange::may_retry_stale() const noexcept {
@@ -316,7 +194,11 @@ Task<Result<void>> Exchange::send_request(Transport& origin) {
   }
   const auto sent = co_await origin.send(pieces, count, origin_send_timeout_ms_);
   if (consumed > 0) {
-    if (origin_->exchanges > 0) retained_.append(client_->transport->front().substr(0, consumed));
+    if (may_repeat()) {
+      retained_.append(client_->transport->front().substr(0, consumed));
+    } else {
+      replayable_ = false;
+    }
     client_->transport->consume(consumed);
   }
   co_return sent;
@@ -335,13 +217,12 @@ Task<> Exchange::relay_request_body() {
       .bytes_max = body_bytes_max_,
       .splice_min = splice_min_,
       .keep_trailers = !http::connection_nominates(request_.fields)};
-  const bool may_repeat = origin_->exchanges > 0 && replayable_ && idempotent(request_.method);
-  if (may_repeat) {
+  if (may_repeat()) {
     relay.retain = &retained_;
     relay.retain_max = kRetainedMax;
   }
   const RelayEnd end = co_await relay_body(relay);
-  if (turn_) turn_.restart_clock(worker_->reactor.now_ns());  // what the client took is its own
+  restart_clocks();  // what the client took is its own
   if (relay.retain == nullptr) replayable_ = false;
   if (relay.lost_input) keep_alive_ = replayable_ = false;
   if (client.direct_mode()) client.start_receiving();
@@ -351,7 +232,10 @@ Task<> Exchange::relay_request_body() {
     case RelayEnd::kComplete: watch_client(); co_return;
     case RelayEnd::kInterrupted: co_return;
     case RelayEnd::kSinkError: co_return;  // the reader of the response finds out what it means
-    case RelayEnd::kSinkTimeout: upstream_error_ = relay.error; break;
+    case RelayEnd::kSinkTimeout:
+      upstream_error_ = relay.error;
+      failure_ = TryFailure::kTimeout;
+      break;
     case RelayEnd::kSourceTimeout:
     case RelayEnd::kSourceMalformed:
     case RelayEnd::kTooLarge: note_body_fault(end, relay); break;

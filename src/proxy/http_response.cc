@@ -17,10 +17,24 @@ using http::h1::ParseResult;
 using net::ReadEvent;
 using net::Transport;
 using runtime::Task;
+using upstream::CircuitOutcome;
 
 namespace {
 // 1xx responses to one request; more is an origin gone wrong.
 constexpr unsigned kInterimMax = 16;
+
+uint32_t step_ms(const route::RetrySpec& retry) noexcept {
+  uint32_t least = UINT32_MAX;
+  for (const uint32_t limit : {retry.try_timeout_ms, retry.total_timeout_ms}) {
+    if (limit != 0) least = std::min(least, std::max<uint32_t>(limit / 16, 1));
+  }
+  return least;
+}
+
+// What an answer says of the server's health: these three are for want of it.
+CircuitOutcome outcome_of(uint16_t status) noexcept {
+  return status >= 502 && status <= 504 ? CircuitOutcome::kBad : CircuitOutcome::kGood;
+}
 }  // namespace
 
 // Looks at what has arrived of the response head. kNeedMore: all of it was taken aside.
@@ -69,22 +83,21 @@ Exchange::Attempt Exchange::response_malformed(const char* reason) noexcept {
                    {"upstream", endpoint_->upstream_name()},
                    {"address", endpoint_->address_text()});
   upstream_error_ = {.code = Errc::kMalformed, .side = base::Side::kUpstream};
+  failure_ = TryFailure::kOther;
   return Attempt::kFailed;
 }
 
 Task<Exchange::Attempt> Exchange::read_response() {
-  Transport& origin = *origin_->transport;
   unsigned interims = 0;
-  uint64_t deadline = worker_->reactor.now_ms() + response_timeout_ms_;
+  if (may_hedge()) co_await hedge();
+  Transport& origin = *origin_->transport;
+  uint64_t deadline = response_deadline_ms();
   while (true) {
     if (!origin.has_data() && scratch_input_.empty()) {
       const ReadEvent event = co_await origin.readable(deadline);
       if (event == ReadEvent::kTimeout && request_error_status_ == 0) {
-        // The time counts from the end of the request; while that is still being sent, its own
-        // timeouts watch over it.
-        const uint64_t now = worker_->reactor.now_ms();
-        deadline = (children_.running() != 0 ? now : request_end_ms_) + response_timeout_ms_;
-        if (deadline > now) continue;
+        deadline = response_deadline_ms();
+        if (deadline > worker_->reactor.now_ms()) continue;
       }
       if (event != ReadEvent::kData) co_return response_failed(event);
       if (origin.direct_mode() && !origin.has_data()) {
@@ -104,13 +117,26 @@ Task<Exchange::Attempt> Exchange::read_response() {
   }
 }
 
+// The time counts from the end of the request; while that is still being sent, its own timeouts
+// watch over it.
+uint64_t Exchange::response_deadline_ms() const noexcept {
+  const bool sending = children_.running() != 0 && rival_ == nullptr;
+  // Whoever sends it does not wake us when it is done: the shorter limits are looked at in steps.
+  if (sending) return worker_->reactor.now_ms() + std::min(response_timeout_ms_, step_ms(*retry_));
+  return std::min(request_end_ms_ + response_timeout_ms_, try_deadline_ms());
+}
+
 Exchange::Attempt Exchange::response_failed(ReadEvent event) noexcept {
   switch (event) {
     case ReadEvent::kInterrupted: return Attempt::kFailed;
-    case ReadEvent::kTimeout: upstream_error_ = {.code = Errc::kTimedOut}; return Attempt::kFailed;
+    case ReadEvent::kTimeout:
+      upstream_error_ = {.code = Errc::kTimedOut};
+      failure_ = TryFailure::kTimeout;
+      return Attempt::kFailed;
     case ReadEvent::kError: upstream_error_ = origin_->transport->error(); break;
     default: upstream_error_ = {.code = Errc::kClosed}; break;
   }
+  failure_ = failure_of(upstream_error_);
   return may_retry_stale() ? Attempt::kRetryFresh : Attempt::kFailed;
 }
 
@@ -138,8 +164,42 @@ Task<bool> Exchange::pass_interim() {
   co_return true;
 }
 
+// An answer that only says that the server cannot: another one is asked, if there is one. Its
+// connection is kept where the rest of the answer is here already.
+bool Exchange::wants_other_answer() noexcept {
+  if (response_.status < 500 || retry_->on_status.empty()) return false;
+  // With content under way it is not sure yet that it can be repeated.
+  if (children_.running() != 0 || !request_body_.complete()) return false;
+  if (!may_try_again(TryFailure::kStatus)) return false;
+  upstream::Pool* const pool = worker_->upstreams.pool(upstream_id_);
+  if (pool == nullptr || !pool->try_retry()) return false;
+  upstream::Turn next = pool->choose(pick());
+  if (!next) {
+    pool->take_back_retry();
+    return false;
+  }
+  ++worker_->counters.failovers;
+  WEIR_LOG_LIMITED(worker_->logger, kWarn, "upstream", "another server is asked",
+                   {"upstream", endpoint_->upstream_name()}, {"address", endpoint_->address_text()},
+                   {"status", response_.status});
+  next_turn_ = std::move(next);
+  connects_only_ = false;
+  turn_.note_latency(worker_->reactor.now_ns());
+  turn_.judge(outcome_of(response_.status));
+  response_body_.start(response_.framing, response_.content_length);
+  consume_response_head();
+  const std::string_view ready = scratch_input_.empty() ? origin_->transport->front() : "";
+  if (!response_body_.complete() && response_.framing == BodyFraming::kLength &&
+      response_body_.left() <= ready.size()) {
+    origin_->transport->consume(response_body_.take(ready).consumed);
+  }
+  origin_reusable_ = response_.keep_alive && response_body_.complete() && scratch_input_.empty();
+  return true;
+}
+
 // The final head is here: write ours, then move the body.
 Task<Exchange::Attempt> Exchange::answer() {
+  if (wants_other_answer()) co_return Attempt::kRetryOther;
   unwatch_client();
   const BodyFraming framing = response_.framing;
   response_body_.start(framing, response_.content_length);
@@ -160,14 +220,17 @@ Task<Exchange::Attempt> Exchange::answer() {
   const Persistence persistence = !keep_alive_ ? Persistence::kSayClose
                                   : old_client ? Persistence::kSayKeepAlive
                                                : Persistence::kDefault;
+  const std::string sticky = sticky_line();
   out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
     write_response_head(out, response_, chunked, with_length, persistence, pin_->settings,
-                        worker_->http_date());
+                        worker_->http_date(), sticky);
   });
   keep_trailers_ = !http::connection_nominates(response_.fields);
   record_.status = response_.status;
   record_.upstream_header_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
   turn_.note_latency(worker_->reactor.now_ns());
+  turn_.judge(outcome_of(response_.status));
+  turn_.settle_trial();
   answered_ = true;
   request_out_.reset();  // it is never sent again
   consume_response_head();
@@ -299,6 +362,8 @@ Task<bool> Exchange::relay_response(bool chunked, std::string_view head, std::st
               .keep_trailers = keep_trailers_};
   // The rest needs nothing of the routes, and a long download must not hold an old configuration:
   // finish() looks at the settings of then.
+  retry_ = nullptr;
+  sticky_ = nullptr;
   pin_.reset();
   watch_client();  // it may leave while the origin pauses
   const RelayEnd end = co_await relay_body(relay);
@@ -313,6 +378,8 @@ Task<bool> Exchange::relay_response(bool chunked, std::string_view head, std::st
   if (end == RelayEnd::kComplete && !cut) co_return true;
   if (cancelled_ != log::Reason::kNone) co_return false;  // finish() says why
   ++worker_->counters.upstream_errors;
+  const bool clients = end == RelayEnd::kSinkError || end == RelayEnd::kSinkTimeout;
+  if (!clients) turn_.judge(CircuitOutcome::kBad);
   switch (end) {
     case RelayEnd::kSinkError:
     case RelayEnd::kSinkTimeout:

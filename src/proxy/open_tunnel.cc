@@ -77,8 +77,11 @@ Task<Exchange::Attempt> Exchange::switch_protocols() {
   record_.status = response_.status;
   record_.upstream_header_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
   turn_.note_latency(worker_->reactor.now_ns());
+  turn_.judge(upstream::CircuitOutcome::kGood);
+  turn_.settle_trial();
+  const std::string sticky = sticky_line();
   out_.fill(worker_->reactor.buffers(), [&](base::ByteWriter& out) {
-    write_switching_head(out, response_, upgrade_, pin_->settings);
+    write_switching_head(out, response_, upgrade_, pin_->settings, sticky);
   });
   consume_response_head();
   const std::string early(std::exchange(scratch_input_, {}));
@@ -114,6 +117,8 @@ Task<Exchange::Attempt> Exchange::answer_connect(std::unique_ptr<upstream::Conne
   record_.status = 200;
   record_.upstream_header_us = (worker_->reactor.now_ns() - upstream_start_ns_) / 1000;
   turn_.note_latency(worker_->reactor.now_ns());
+  turn_.judge(upstream::CircuitOutcome::kGood);
+  turn_.settle_trial();
   out_.fill(worker_->reactor.buffers(), [](base::ByteWriter& out) {
     http::h1::append_status_line(out, 200, "Connection established");
     out.append("\r\n");
@@ -189,6 +194,8 @@ Task<> Exchange::join_origin(std::string_view early) {
   out_.reset();
   request_out_.reset();
   keep_for_log();
+  retry_ = nullptr;
+  sticky_ = nullptr;
   pin_.reset();
   tunnel_ = &tunnel;
   co_await run_tunnel(tunnel);

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <weir/http/h1/writer.h>
+#include <weir/runtime/random_seed.h>
 #include <weir/runtime/sys.h>
 
 #include "client_connection.h"
@@ -22,11 +23,6 @@ constexpr std::string_view kBusy =
 // The same before a handshake: a fatal alert, internal_error (RFC 8446 6.2).
 constexpr std::string_view kBusyTls("\x15\x03\x01\x00\x02\x02\x50", 7);
 
-uint64_t random_seed() noexcept {
-  uint64_t seed = 0;
-  runtime::sys::random_bytes(&seed, sizeof seed);
-  return seed;
-}
 }  // namespace
 
 Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log,
@@ -35,7 +31,7 @@ Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log
       channel(records),
       logger(log),
       generations(cell, index),
-      upstreams(engine, cores, random_seed(), tls_engine),
+      upstreams(engine, cores, runtime::random_seed(), tls_engine),
       files(engine, {}),
       core(index),
       tls(tls_engine),
@@ -43,6 +39,7 @@ Worker::Worker(runtime::Reactor& engine, log::Channel& records, log::Logger& log
       drain_timer_(*this) {
   runtime::sys::random_bytes(&id_high_, sizeof id_high_);
   runtime::sys::random_bytes(&id_low_, sizeof id_low_);
+  upstreams.on_event(&Worker::on_pool_event, this);
   quiesce();
 }
 
@@ -65,6 +62,43 @@ void Worker::quiesce() {
     if (newer && core_tls().server) core_tls().server->context->use_tickets(*tickets_);
   }
   if (upstreams.sweep_due() && generations.alive() == 1) upstreams.sweep();
+}
+
+void Worker::on_pool_event(void* context, const upstream::PoolEvent& event) {
+  Worker& self = *static_cast<Worker*>(context);
+  if (event.ejected) {
+    ++self.counters.ejections;
+    if (event.unreachable && self.on_unreachable_ != nullptr) {
+      self.on_unreachable_(self.unreachable_context_, event.upstream_id, event.identity);
+    }
+    WEIR_LOG_LIMITED(self.logger, kWarn, "upstream", "server put aside",
+                     {"upstream", event.upstream}, {"address", event.address},
+                     {"cause", event.cause}, {"for_ms", event.for_ms});
+  } else {
+    WEIR_LOG_LIMITED(self.logger, kInfo, "upstream", "server is back", {"upstream", event.upstream},
+                     {"address", event.address}, {"cause", event.cause});
+  }
+}
+
+// What was said after the newest generation was published needs that one; what was said before is
+// part of it.
+bool Worker::up_to_date(uint64_t epoch) {
+  quiesce();
+  return epoch >= generations.current().epoch;
+}
+
+void Worker::update_upstream(const route::UpstreamSpec& spec, uint64_t epoch) {
+  if (up_to_date(epoch)) upstreams.update(spec);
+}
+
+void Worker::set_server(uint32_t upstream, uint64_t identity, route::ServerState state,
+                        uint32_t weight, uint64_t epoch) {
+  if (up_to_date(epoch)) upstreams.set_server(upstream, identity, state, weight);
+}
+
+void Worker::note_reached(uint32_t upstream, uint64_t identity, uint64_t epoch) {
+  if (!up_to_date(epoch)) return;
+  if (upstream::Pool* const pool = upstreams.pool(upstream)) pool->note_reached(identity);
 }
 
 const CoreTls& Worker::core_tls() const noexcept {

@@ -18,7 +18,10 @@ Core::Core(const CoreOptions& options, log::Channel& channel, log::Logger& logge
 Core::~Core() {
   WEIR_CHECK(!thread_.joinable());
   // What came behind kStop, or to a core that could not start.
-  commands_.drain([](const Command& command) { delete command.tickets; });
+  commands_.drain([](const Command& command) {
+    delete command.tickets;
+    delete command.upstream;
+  });
   const int fd = wake_fd_.load(std::memory_order_relaxed);
   if (fd >= 0) runtime::sys::close(fd);
 }
@@ -83,6 +86,12 @@ base::Result<void> Core::open() {
   logger_.attach(channel_, options_.index);
   worker_ = std::make_unique<proxy::Worker>(*reactor_, channel_, logger_, cell_, options_.index,
                                             options_.cores, options_.tls);
+  worker_->on_unreachable(
+      [](void* core, uint32_t upstream, uint64_t identity) {
+        static_cast<Core*>(core)->tell(
+            {.kind = Notice::Kind::kUnreachable, .id = upstream, .value = identity});
+      },
+      this);
   reactor_->wake();                        // what was posted before the descriptor was known
   const bool first = options_.index == 0;  // one line is enough
   if (first && options_.reactor.buffers.huge_pages && !reactor_->buffers().huge()) {
@@ -145,6 +154,21 @@ void Core::execute(const Command& command) {
       for (Listener& listener : listeners_) close_listener(listener, 0);
       worker_->cancel_all();
       report_quiet_ = true;
+      break;
+    case Command::Kind::kUpstream: {
+      const std::unique_ptr<const route::UpstreamSpec> upstream(command.upstream);
+      worker_->update_upstream(*upstream, command.epoch);
+      break;
+    }
+    case Command::Kind::kServer:
+      worker_->set_server(command.id, command.value, command.state, command.weight, command.epoch);
+      break;
+    case Command::Kind::kReached:
+      worker_->note_reached(command.id, command.value, command.epoch);
+      break;
+    case Command::Kind::kScrapeUpstreams:
+      worker_->upstreams.sample(*command.upstreams);
+      tell({.kind = Notice::Kind::kUpstreamsScraped});
       break;
     case Command::Kind::kScrape:
       scrape(*command.scrape);

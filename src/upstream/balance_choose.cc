@@ -13,8 +13,14 @@ constexpr double kNsPerUs = 1000;
 // Draws before all servers are looked at: enough that nearly every key finds one of its own while
 // half of the servers are away.
 constexpr int kProbes = 16;
-// So much faster the second of two choices has to be; less is noise.
-constexpr double kClearlyFaster = 1.5;
+// So much faster one of two has to be; with random service times of one mean, peaks often differ by
+// twice.
+constexpr double kClearlyFaster = 2.5;
+// Two choices: requests that a server may have given to others, or got from them, and that are to
+// be made good. That is done only where two are alike, so that none is flooded.
+constexpr int64_t kOwedMax = 32;
+// Least connections: requests that the turns remember of a server that could not be taken.
+constexpr int64_t kAheadMax = 8;
 constexpr uint64_t kStrata = 64;
 
 // Which keys a server takes in slow start: of those that are its own a growing part.
@@ -24,6 +30,10 @@ bool ramp_takes(const BalancedServer& server, uint64_t hash, uint64_t now_ns) no
   return next_hash(hash ^ server.facts.identity) % BalancedServer::kFull < ramp;
 }
 
+bool in_race(const BalancedServer& server, const Pick& pick) noexcept {
+  return pick.race_group == 0 || server.facts.race_group == pick.race_group;
+}
+
 }  // namespace
 
 Choice Balancer::choice_of(int place) const noexcept {
@@ -31,7 +41,7 @@ Choice Balancer::choice_of(int place) const noexcept {
 }
 
 bool Balancer::usable(const BalancedServer& server, const Pick& pick) const noexcept {
-  return server.open && !server.full() &&
+  return server.open && !server.full() && in_race(server, pick) &&
          (pick.tried.empty() ||
           std::ranges::find(pick.tried, server.facts.identity) == pick.tried.end());
 }
@@ -39,13 +49,17 @@ bool Balancer::usable(const BalancedServer& server, const Pick& pick) const noex
 NoServer Balancer::missing(const Pick& pick) const noexcept {
   NoServer why = NoServer::kDown;
   for (const BalancedServer& server : servers_) {
-    if (!server.open) continue;
+    if (!server.open || !in_race(server, pick)) continue;
     why = NoServer::kTried;
     if (std::ranges::find(pick.tried, server.facts.identity) == pick.tried.end()) {
       return NoServer::kFull;
     }
   }
   return why;
+}
+
+bool Balancer::any_open() const noexcept {
+  return std::ranges::any_of(groups_, [](const Group& group) { return group.open_weight != 0; });
 }
 
 Choice Balancer::choose(const Pick& pick) noexcept {
@@ -62,7 +76,7 @@ Choice Balancer::choose_sticky(uint64_t tag, const Pick& pick) const noexcept {
   if (found == by_tag_.end() || found->name != tag) return {.missing = NoServer::kDown};
   const BalancedServer& server = servers_[found->place];
   const ServerState state = server.facts.state;
-  if (server.facts.endpoint == nullptr ||
+  if (server.facts.endpoint == nullptr || !in_race(server, pick) ||
       (state != ServerState::kUp && state != ServerState::kDraining)) {
     return {.missing = NoServer::kDown};
   }
@@ -75,7 +89,7 @@ Choice Balancer::choose_sticky(uint64_t tag, const Pick& pick) const noexcept {
 
 int Balancer::choose_in(Group& group, const Pick& pick) noexcept {
   switch (options_.algorithm) {
-    case Algorithm::kRoundRobin: return round_robin(group, pick, nullptr);
+    case Algorithm::kRoundRobin: return round_robin(group, pick);
     case Algorithm::kLeastConnections: return least_connections(group, pick);
     case Algorithm::kTwoChoices: return two_choices(group, pick);
     case Algorithm::kIpHash:
@@ -85,20 +99,15 @@ int Balancer::choose_in(Group& group, const Pick& pick) noexcept {
   return -1;
 }
 
-// `like`: only among those as loaded as that one.
-int Balancer::round_robin(const Group& group, const Pick& pick,
-                          const BalancedServer* like) noexcept {
+int Balancer::round_robin(const Group& group, const Pick& pick) noexcept {
   int64_t total = 0;
   int best = -1;
-  const uint64_t like_active = like != nullptr ? like->active : 0;
-  const uint64_t like_weight = like != nullptr ? like->effective_weight(pick.now_ns) : 0;
   for (uint32_t i = group.begin; i < group.end; ++i) {
     BalancedServer& server = servers_[i];
     if (!usable(server, pick)) continue;
-    const uint64_t weight = server.effective_weight(pick.now_ns);
-    if (like != nullptr && server.active * like_weight != like_active * weight) continue;
-    server.turn += static_cast<int64_t>(weight);
-    total += static_cast<int64_t>(weight);
+    const auto weight = static_cast<int64_t>(server.effective_weight(pick.now_ns));
+    server.turn += weight;
+    total += weight;
     if (best < 0 || server.turn > servers_[static_cast<size_t>(best)].turn) {
       best = static_cast<int>(i);
     }
@@ -107,19 +116,55 @@ int Balancer::round_robin(const Group& group, const Pick& pick,
   return best;
 }
 
+// Where servers have a few requests in flight, who has least by weight is a matter of rounding, and
+// the shares would be, too. So everybody will do who has less now than the least busy one would
+// have with this request (of equal weights: who has least), and among them it goes by turns.
 int Balancer::least_connections(const Group& group, const Pick& pick) noexcept {
-  const BalancedServer* best = nullptr;
-  uint64_t best_weight = 0;
+  uint64_t bound_active = 0;  // the least of (active + 1) / weight
+  uint64_t bound_weight = 0;
+  uint64_t total = 0;
   for (uint32_t i = group.begin; i < group.end; ++i) {
     const BalancedServer& server = servers_[i];
     if (!usable(server, pick)) continue;
     const uint64_t weight = server.effective_weight(pick.now_ns);
-    if (best == nullptr || server.active * best_weight < best->active * weight) {
-      best = &server;
-      best_weight = weight;
+    const uint64_t active = uint64_t{server.active} + 1;
+    total += weight;
+    if (bound_weight == 0 || active * bound_weight < bound_active * weight) {
+      bound_active = active;
+      bound_weight = weight;
     }
   }
-  return best == nullptr ? -1 : round_robin(group, pick, best);
+  int best = -1;
+  int64_t best_turn = 0;
+  for (uint32_t i = group.begin; i < group.end; ++i) {
+    const BalancedServer& server = servers_[i];
+    if (!usable(server, pick)) continue;
+    const uint64_t weight = server.effective_weight(pick.now_ns);
+    if (server.active * bound_weight >= bound_active * weight) continue;
+    const int64_t turn = server.turn + static_cast<int64_t>(weight);
+    if (best < 0 || turn > best_turn) {
+      best = static_cast<int>(i);
+      best_turn = turn;
+    }
+  }
+  if (best >= 0) pass_turn(group, pick, best, kAheadMax * static_cast<int64_t>(total));
+  return best;
+}
+
+// The turns of all go on, so that who could not be taken now gets its share later; but nobody gets
+// so far ahead of those that are taken that, when a slow server has recovered, it takes all.
+void Balancer::pass_turn(const Group& group, const Pick& pick, int taken, int64_t ahead) noexcept {
+  BalancedServer& best = servers_[static_cast<size_t>(taken)];
+  const int64_t most = best.turn + ahead;
+  int64_t total = 0;
+  for (uint32_t i = group.begin; i < group.end; ++i) {
+    BalancedServer& server = servers_[i];
+    if (server.turn > most || !usable(server, pick)) continue;
+    const auto weight = static_cast<int64_t>(server.effective_weight(pick.now_ns));
+    server.turn += weight;
+    total += weight;
+  }
+  best.turn -= total;
 }
 
 // Uniform, but every 64 draws in a row fall into each 64th part of the range once, in random order:
@@ -174,21 +219,35 @@ int Balancer::two_choices(const Group& group, const Pick& pick) noexcept {
   if (first < 0 || size == 1) return first;
   auto place = group.begin + static_cast<uint32_t>(random_.below(size));
   for (uint32_t i = 0; i < size; ++i) {
-    const BalancedServer& second = servers_[place];
+    BalancedServer& second = servers_[place];
     if (place != static_cast<uint32_t>(first) && usable(second, pick)) {
-      const BalancedServer& drawn = servers_[static_cast<size_t>(first)];
-      return second_is_better(drawn, second, pick.now_ns) ? static_cast<int>(place) : first;
+      return exchange(servers_[static_cast<size_t>(first)], second, pick.now_ns)
+                 ? static_cast<int>(place)
+                 : first;
     }
     if (++place == group.end) place = group.begin;
   }
   return first;
 }
 
-// Work ahead of the new request, per weight: `first` as it is now against `second` with the request
-// added (a server that is idle is not left for another one that is), or, where the second is
-// clearly faster, both with the request added.
-bool Balancer::second_is_better(const BalancedServer& first, const BalancedServer& second,
-                                uint64_t now_ns) const noexcept {
+// Whether `second` gets the request that `first` has drawn. Small servers lose more such requests
+// than big ones, for one request more or less is more to them; turns count what was lost and got,
+// and give it back where the two are alike.
+bool Balancer::exchange(BalancedServer& first, BalancedServer& second, uint64_t now_ns) noexcept {
+  const Better better = better_of(first, second, now_ns);
+  if (better == Better::kFirst) return false;
+  if (better == Better::kNeither && second.turn <= first.turn + 1) return false;
+  if (first.turn < kOwedMax && second.turn > -kOwedMax) {
+    ++first.turn;
+    --second.turn;
+  }
+  return true;
+}
+
+// Equally fast: by requests per weight, the better one also with this request. Else by the work
+// ahead of the new request, itself included; a slower one has to be better with it all the same.
+Balancer::Better Balancer::better_of(const BalancedServer& first, const BalancedServer& second,
+                                     uint64_t now_ns) const noexcept {
   const uint64_t decay_ns = options_.latency_decay_ms * kNsPerMs;
   const double floor_ns = std::max(1.0, options_.latency_floor_us * kNsPerUs);
   double first_ns = first.latency.read(now_ns, decay_ns);
@@ -198,11 +257,22 @@ bool Balancer::second_is_better(const BalancedServer& first, const BalancedServe
   if (second_ns == 0) second_ns = first_ns;
   first_ns = std::max(first_ns, floor_ns);
   second_ns = std::max(second_ns, floor_ns);
-  const double first_part = first_ns / static_cast<double>(first.effective_weight(now_ns));
-  const double second_cost =
-      second_ns * (second.active + 1.0) / static_cast<double>(second.effective_weight(now_ns));
-  if (second_cost <= first_part * first.active) return true;
-  return second_ns * kClearlyFaster < first_ns && second_cost < first_part * (first.active + 1.0);
+  // Both sides of each comparison are multiplied by both weights.
+  const auto first_scale = static_cast<double>(second.effective_weight(now_ns));
+  const auto second_scale = static_cast<double>(first.effective_weight(now_ns));
+  const double first_active = first.active;
+  const double second_active = second.active;
+  const double first_cost = first_ns * (first_active + 1) * first_scale;
+  const double second_cost = second_ns * (second_active + 1) * second_scale;
+  if (second_ns * kClearlyFaster < first_ns) {
+    return second_cost < first_cost ? Better::kSecond : Better::kFirst;
+  }
+  if (first_ns * kClearlyFaster < second_ns) {
+    return second_cost <= first_ns * first_active * first_scale ? Better::kSecond : Better::kFirst;
+  }
+  if ((second_active + 1) * second_scale <= first_active * first_scale) return Better::kSecond;
+  if ((first_active + 1) * first_scale <= second_active * second_scale) return Better::kFirst;
+  return Better::kNeither;
 }
 
 bool Balancer::within_bound(const Group& group, const BalancedServer& server) const noexcept {

@@ -1,7 +1,6 @@
 #include <weir/upstream/balance_hash.h>
 
 #include <algorithm>
-#include <queue>
 
 #include <weir/base/check.h>
 
@@ -14,9 +13,8 @@ struct Share {
   uint64_t weight = 0;
   uint64_t remainder = 0;
   uint32_t quota = 0;
-  uint32_t placed = 0;
-  uint64_t position = 0;  // in its own order of all places
-  uint64_t step = 0;
+  uint32_t position = 0;  // in its own order of all places
+  uint32_t step = 0;
 };
 
 std::vector<Share> shares_of(std::span<const BalancedServer> servers) {
@@ -61,6 +59,28 @@ void set_quotas(std::vector<Share>& shares, uint64_t size, uint64_t total) {
   }
 }
 
+// Which share is next, for all `size` turns: by the moment, to one part of `size`, then by
+// identity.
+std::vector<uint16_t> turns_of(std::span<const Share> shares, uint32_t size) {
+  // The moment of the k-th turn is first / 2 + k * first, in parts of `size` with 32 bits behind
+  // the point; never more than `size`, because the division rounds down.
+  const auto for_each = [&](const auto& visit) {
+    for (size_t i = 0; i < shares.size(); ++i) {
+      const uint64_t step = (uint64_t{size} << 32) / shares[i].quota;
+      uint64_t moment = step / 2;
+      for (uint32_t k = 0; k < shares[i].quota; ++k, moment += step) visit(i, moment >> 32);
+    }
+  };
+  std::vector<uint32_t> begins(size + 1);
+  for_each([&](size_t, uint64_t moment) { ++begins[static_cast<size_t>(moment) + 1]; });
+  for (uint32_t i = 0; i < size; ++i) begins[i + 1] += begins[i];
+  std::vector<uint16_t> turns(size);
+  for_each([&](size_t i, uint64_t moment) {
+    turns[begins[static_cast<size_t>(moment)]++] = static_cast<uint16_t>(i);
+  });
+  return turns;
+}
+
 }  // namespace
 
 uint64_t hash_client(const base::IpAddress& client, uint64_t seed) noexcept {
@@ -86,27 +106,22 @@ MaglevTable::MaglevTable(std::span<const BalancedServer> servers, uint32_t size)
   for (const Share& share : shares) total += share.weight;
   set_quotas(shares, size, total);
   for (Share& share : shares) {
-    share.position = reduce(share.identity, size);
-    share.step = 1 + reduce(next_hash(share.identity), size - 1);
+    share.position = static_cast<uint32_t>(reduce(share.identity, size));
+    share.step = static_cast<uint32_t>(1 + reduce(next_hash(share.identity), size - 1));
   }
-  const auto later = [&](uint32_t a, uint32_t b) {
-    const uint64_t left = (2 * uint64_t{shares[a].placed} + 1) * shares[b].quota;
-    const uint64_t right = (2 * uint64_t{shares[b].placed} + 1) * shares[a].quota;
-    return left != right ? left > right : a > b;
-  };
-  std::priority_queue<uint32_t, std::vector<uint32_t>, decltype(later)> turns(later);
-  for (uint32_t i = 0; i < shares.size(); ++i) turns.push(i);
-  constexpr uint16_t kFree = 0xffff;
-  places_.assign(size, kFree);
-  while (!turns.empty()) {
-    const uint32_t turn = turns.top();
+  places_.assign(size, 0);
+  // Nearly all looks are at places that are taken: one bit for each stays in the nearest cache.
+  std::vector<uint64_t> taken(size / 64 + 1);
+  for (const uint16_t turn : turns_of(shares, size)) {
     Share& share = shares[turn];
-    turns.pop();
-    while (places_[static_cast<size_t>(share.position)] != kFree) {
-      share.position = (share.position + share.step) % size;
+    uint32_t position = share.position;
+    while ((taken[position / 64] >> position % 64 & 1) != 0) {
+      position += share.step;
+      if (position >= size) position -= size;
     }
-    places_[static_cast<size_t>(share.position)] = share.index;
-    if (++share.placed < share.quota) turns.push(turn);
+    share.position = position;
+    taken[position / 64] |= uint64_t{1} << position % 64;
+    places_[position] = share.index;
   }
 }
 

@@ -50,6 +50,10 @@ Balancer::Balancer(const BalanceOptions& options, uint64_t random_seed) noexcept
     : options_(options), random_(random_seed) {}
 
 void Balancer::set_options(const BalanceOptions& options) {
+  // Turns of one algorithm say nothing to another one.
+  if (options.algorithm != options_.algorithm) {
+    for (BalancedServer& server : servers_) server.turn = 0;
+  }
   options_ = options;
   for (Group& group : groups_) make_table(group);
 }
@@ -144,6 +148,11 @@ void Balancer::count(Group& group) noexcept {
     if (server.open) group.open_weight += server.facts.weight;
     group.active += server.active;
     weight_until_[i] = group.weight;
+  }
+  // Turns are in units of weight: those of greater weights that were would last too long.
+  const auto most = static_cast<int64_t>(group.weight * BalancedServer::kFull);
+  for (uint32_t i = group.begin; i < group.end; ++i) {
+    servers_[i].turn = std::clamp(servers_[i].turn, -most, most);
   }
 }
 

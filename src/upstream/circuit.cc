@@ -28,6 +28,11 @@ void CircuitBreaker::open(const CircuitOptions& options, uint64_t now_ms) noexce
   enter(CircuitState::kOpen);
 }
 
+void CircuitBreaker::close() noexcept {
+  failures_ = openings_ = 0;
+  enter(CircuitState::kClosed);
+}
+
 bool CircuitBreaker::would_pass(const CircuitOptions& options, uint64_t now_ms) const noexcept {
   if (options.failures == 0) return true;
   switch (state_) {
@@ -68,10 +73,7 @@ void CircuitBreaker::note(const CircuitOptions& options, uint32_t round, Circuit
     open(options, now_ms);
     return;
   }
-  if (++successes_ < options.successes) return;
-  failures_ = 0;
-  openings_ = 0;
-  enter(CircuitState::kClosed);
+  if (++successes_ >= options.successes) close();
 }
 
 }  // namespace weir::upstream

@@ -1,6 +1,9 @@
 #include <weir/upstream/endpoint.h>
 
+#include <algorithm>
 #include <utility>
+
+#include <weir/runtime/timed_wait.h>
 
 namespace weir::upstream {
 
@@ -11,40 +14,12 @@ using net::Linger;
 using net::Transport;
 
 // An acquire that waits for its turn; lives in the frame of acquire().
-struct AcquireHandle::Waiter : base::ListNode {
-  Waiter(runtime::Reactor& owner, bool only_fresh) noexcept
-      : reactor(owner), fresh(only_fresh), timer(*this) {}
-  ~Waiter() {
-    reactor.timers().disarm(timer);
-    unlink();
-  }
-  bool await_ready() const noexcept { return woken; }
-  void await_suspend(std::coroutine_handle<> waiting) noexcept { handle = waiting; }
-  void await_resume() const noexcept {}
-  void wake() noexcept {
-    unlink();
-    woken = true;
-    if (handle) reactor.ready(std::exchange(handle, {}));
-  }
-  struct Deadline : runtime::Timer {
-    explicit Deadline(Waiter& owner) noexcept
-        : Timer([](runtime::Timer& fired) noexcept {
-            Waiter& self = static_cast<Deadline&>(fired).waiter;
-            if (self.woken) return;  // its turn came in the same moment
-            self.timed_out = true;
-            self.wake();
-          }),
-          waiter(owner) {}
-    Waiter& waiter;
-  };
-  runtime::Reactor& reactor;
-  const bool fresh;  // an idle connection is of no use to it
-  std::coroutine_handle<> handle;
-  bool woken = false;
+struct AcquireHandle::Waiter : runtime::TimedWait {
+  Waiter(runtime::Reactor& reactor, bool only_fresh) noexcept
+      : TimedWait(reactor), fresh(only_fresh) {}
+  const bool fresh;      // an idle connection is of no use to it
   bool granted = false;  // it was woken for a place, which is counted in granted_
-  bool timed_out = false;
   bool cancelled = false;
-  Deadline timer;
 };
 
 void AcquireHandle::cancel() noexcept {
@@ -74,7 +49,8 @@ Endpoint::~Endpoint() {
   WEIR_CHECK(leased_ == 0 && connecting_ == 0);
 }
 
-void Endpoint::set_address(const base::SocketAddress& address) noexcept {
+void Endpoint::set_address(const base::SocketAddress& address, std::string_view text) {
+  if (address_text_ != text) address_text_ = text;
   if (address == address_) return;
   address_ = address;
   address_since_ms_ = reactor_.now_ms();
@@ -124,8 +100,9 @@ std::unique_ptr<Connection> Endpoint::try_idle() noexcept {
 }
 
 runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::acquire(AcquireHandle& handle,
-                                                                     bool fresh) {
-  const uint64_t deadline_ms = reactor_.now_ms() + limits_.connect_timeout_ms;
+                                                                     bool fresh,
+                                                                     uint64_t deadline_ms) {
+  deadline_ms = std::min(deadline_ms, reactor_.now_ms() + limits_.connect_timeout_ms);
   handle.cancelled_ = false;
   bool waited = false;
   bool granted = false;
@@ -150,7 +127,7 @@ runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::acquire(AcquireHand
     waited = true;
     ++waiting_;
     handle.waiter_ = &waiter;
-    reactor_.timers().arm(waiter.timer, deadline_ms);
+    waiter.wake_at(deadline_ms);
     co_await waiter;
     handle.waiter_ = nullptr;
     --waiting_;
@@ -161,7 +138,7 @@ runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::acquire(AcquireHand
       if (idle_count_ > 0) wake_for_idle();
       co_return fail(Errc::kCancelled);
     }
-    if (waiter.timed_out) co_return fail(Errc::kTimedOut);
+    if (waiter.timed_out()) co_return fail(Errc::kTimedOut);
   }
   const uint64_t now_ms = reactor_.now_ms();
   if (now_ms >= deadline_ms) {

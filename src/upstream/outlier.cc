@@ -25,6 +25,15 @@ uint64_t value_of(size_t bucket) noexcept {
   return (uint64_t{1} << octave) + (bucket % kParts) * part + part / 2;
 }
 
+// One ejection is forgiven for each time that it was as long well as it was last away.
+void forgive(Outliers::Server& server, uint64_t now_ms) noexcept {
+  if (server.ejected || server.times == 0 || now_ms <= server.back_ms) return;
+  const uint64_t each_ms = std::max<uint64_t>(server.lasted_ms, 1);
+  const uint64_t times = std::min<uint64_t>((now_ms - server.back_ms) / each_ms, server.times);
+  server.times -= static_cast<uint32_t>(times);
+  server.back_ms += times * each_ms;
+}
+
 }  // namespace
 
 std::string_view to_string(OutlierCause cause) noexcept {
@@ -157,6 +166,7 @@ std::optional<OutlierChange> Outliers::eject(Server& server, OutlierCause cause,
     ++spared_;
     return std::nullopt;
   }
+  forgive(server, now_ms);  // nobody may have looked since it came back
   const uint32_t doublings = std::min<uint32_t>(server.times, 32);
   server.lasted_ms =
       std::min<uint64_t>(uint64_t{options_.ejection_ms} << doublings, options_.ejection_max_ms);
@@ -212,13 +222,8 @@ std::optional<OutlierChange> Outliers::note(uint64_t identity, bool error, uint6
 
 void Outliers::review(uint64_t now_ms, std::vector<OutlierChange>& out) {
   for (Server& server : servers_) {
-    if (server.ejected) {
-      if (now_ms >= server.until_ms) out.push_back(take_back(server, now_ms));
-    } else if (server.times > 0 && now_ms - server.back_ms >= server.lasted_ms) {
-      // As long well as it was away.
-      --server.times;
-      server.back_ms = now_ms;
-    }
+    if (server.ejected && now_ms >= server.until_ms) out.push_back(take_back(server, now_ms));
+    forgive(server, now_ms);
   }
   if (options_.latency_percent != 0) judge_latency(now_ms, out);
 }

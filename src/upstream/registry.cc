@@ -26,7 +26,7 @@ Endpoint* Registry::endpoint_for(const route::UpstreamSpec& spec, const route::S
   auto& slot = endpoints_[id];
   if (!slot)
     slot = std::make_unique<Endpoint>(reactor_, spec.name, server.address_text, server.address);
-  slot->set_address(server.address);
+  slot->set_address(server.address, server.address_text);
   slot->set_tls(tls_, tls, server.tls_name);
   slot->set_limits({.connect_timeout_ms = spec.connect_timeout_ms,
                     .idle_timeout_ms = spec.idle_timeout_ms,
@@ -37,55 +37,69 @@ Endpoint* Registry::endpoint_for(const route::UpstreamSpec& spec, const route::S
   return slot.get();
 }
 
-Balancer& Registry::balancer_for(const route::UpstreamSpec& spec) {
-  if (spec.id >= balancers_.size()) {
-    balancers_.resize(spec.id + 1);
-    balanced_.resize(spec.id + 1);
+Pool& Registry::pool_for(const route::UpstreamSpec& spec) {
+  if (spec.id >= pools_.size()) {
+    pools_.resize(spec.id + 1);
+    pooled_.resize(spec.id + 1);
   }
-  balanced_[spec.id] = true;
-  auto& slot = balancers_[spec.id];
-  const BalanceOptions options{.algorithm = spec.balance.algorithm,
-                               .slow_start_ms = spec.balance.slow_start_ms,
-                               .load_bound_percent = spec.balance.load_bound_percent};
+  pooled_[spec.id] = true;
+  auto& slot = pools_[spec.id];
   if (!slot) {
-    slot = std::make_unique<Balancer>(options, next_hash(random_seed_ ^ spec.id));
-  } else if (slot->options() != options) {
-    slot->set_options(options);
+    slot = std::make_unique<Pool>(reactor_, cores_, next_hash(random_seed_ ^ spec.id), on_event_,
+                                  event_context_);
   }
   return *slot;
+}
+
+void Registry::set(Pool& pool, const route::UpstreamSpec& spec) {
+  std::vector<Endpoint*> endpoints;
+  endpoints.reserve(spec.servers.size());
+  for (const route::ServerSpec& server : spec.servers) {
+    endpoints.push_back(endpoint_for(spec, server, pool.tls()));
+  }
+  pool.set(spec, endpoints);
 }
 
 void Registry::adopt(const route::Snapshot& snapshot,
                      std::span<const std::shared_ptr<net::tls::ClientContext>> tls) {
   size_t place = 0;
   std::fill(named_.begin(), named_.end(), false);
-  std::fill(balanced_.begin(), balanced_.end(), false);
-  std::vector<ServerFacts> servers;
+  std::fill(pooled_.begin(), pooled_.end(), false);
   for (const route::UpstreamSpec& spec : snapshot.upstreams()) {
-    const auto context =
-        place < tls.size() ? tls[place] : std::shared_ptr<net::tls::ClientContext>();
+    Pool& pool = pool_for(spec);
+    pool.set_tls(place < tls.size() ? tls[place] : std::shared_ptr<net::tls::ClientContext>());
     ++place;
-    servers.clear();
-    for (const route::ServerSpec& server : spec.servers) {
-      servers.push_back({.endpoint = endpoint_for(spec, server, context),
-                         .identity = server_identity(server.address_text),
-                         .weight = server.weight,
-                         .max_connections = share(server.max_connections, cores_),
-                         .priority = server.priority,
-                         .backup = server.backup});
-    }
-    balancer_for(spec).set_servers(servers, reactor_.now_ns());
+    set(pool, spec);
+  }
+  for (size_t id = 0; id < pools_.size(); ++id) {
+    if (pools_[id] && !pooled_[id]) pools_[id]->send_waiters_away();
   }
   sweep_due_ = true;
+}
+
+void Registry::update(const route::UpstreamSpec& spec) {
+  if (spec.id >= pools_.size() || !pools_[spec.id] || !pooled_[spec.id]) return;
+  Pool& pool = *pools_[spec.id];
+  // Those that are no servers of it any more go with the next sweep.
+  for (size_t id = 0; id < endpoints_.size(); ++id) {
+    if (endpoints_[id] && endpoints_[id]->upstream_name() == spec.name) named_[id] = false;
+  }
+  set(pool, spec);
+  sweep_due_ = true;
+}
+
+void Registry::set_server(uint32_t upstream_id, uint64_t identity, ServerState state,
+                          uint32_t weight) {
+  if (Pool* known = pool(upstream_id)) known->set_server(identity, state, weight);
 }
 
 void Registry::sweep() {
   sweep_due_ = false;
   // Before the endpoints, to which they point.
-  for (size_t id = 0; id < balancers_.size(); ++id) {
-    if (!balancers_[id] || balanced_[id]) continue;
-    balancers_[id]->set_servers({}, reactor_.now_ns());
-    if (balancers_[id]->unused()) balancers_[id].reset();
+  for (size_t id = 0; id < pools_.size(); ++id) {
+    if (!pools_[id] || pooled_[id]) continue;
+    pools_[id]->retire();
+    if (pools_[id]->unused()) pools_[id].reset();
   }
   for (size_t id = 0; id < endpoints_.size(); ++id) {
     if (!endpoints_[id] || named_[id]) continue;
@@ -95,21 +109,10 @@ void Registry::sweep() {
   }
 }
 
-Turn Registry::choose(uint32_t upstream_id, const Pick& pick) noexcept {
-  Turn turn;
-  Balancer* const balancer = this->balancer(upstream_id);
-  if (balancer == nullptr) {
-    turn.choice_.missing = NoServer::kDown;
-    return turn;
+void Registry::sample(UpstreamScrape& out) const {
+  for (size_t id = 0; id < pools_.size(); ++id) {
+    if (pools_[id] && pooled_[id]) pools_[id]->sample(static_cast<uint32_t>(id), out);
   }
-  turn.choice_ = balancer->choose(pick);
-  if (!turn.choice_) return turn;
-  balancer->begin(turn.choice_);
-  turn.registry_ = this;
-  turn.endpoint_ = balancer->servers()[static_cast<size_t>(turn.choice_.place)].facts.endpoint;
-  turn.upstream_ = upstream_id;
-  turn.begin_ns_ = pick.now_ns;
-  return turn;
 }
 
 void Registry::close_idle() noexcept {

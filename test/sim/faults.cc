@@ -40,6 +40,7 @@ Faults Faults::swarm(uint64_t seed) noexcept {
   often(faults.small_socket);
   seldom(faults.clock_jump);
   often(faults.full_queue);
+  often(faults.slow_connect);
   return faults;
 }
 

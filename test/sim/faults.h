@@ -29,6 +29,7 @@ struct Faults {
   uint8_t clock_jump = 0;     // waits that end late (the process was stopped for up to 3 s), and
                               // steps of the wall clock in either direction
   uint8_t full_queue = 0;     // rings with a submission queue of 4 entries
+  uint8_t slow_connect = 0;   // connects to a living origin that take up to half a second
 
   static Faults none() noexcept { return {}; }
   // Each class is on in about a third of the seeds, at one of several rates.
@@ -55,6 +56,7 @@ struct FaultCounts {
   uint64_t small_socket = 0;
   uint64_t clock_jump = 0;
   uint64_t full_queue = 0;
+  uint64_t slow_connect = 0;
 };
 
 }  // namespace weir::sim

@@ -143,7 +143,12 @@ void World::connect(File& file, const base::SocketAddress& to) {
     trace("fault: connect refused", fd);
     fail_connect(fd, attempt, now + 2 * latency, ECONNREFUSED);
   } else {
-    at(now + latency, [this, fd, attempt] { syn(fd, attempt, 0); });
+    uint64_t travel = latency;
+    if (!to.is_unix() && strike(faults.slow_connect, counts.slow_connect)) {
+      travel += kMicrosecond << rng.below(20);
+      trace("fault: connect is slow", fd);
+    }
+    at(now + travel, [this, fd, attempt] { syn(fd, attempt, 0); });
   }
 }
 

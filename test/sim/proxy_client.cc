@@ -106,6 +106,9 @@ void Client::close_books() {
 
 void Client::enqueue(Request& request) {
   ++begun_;
+  if (!cookie_.empty() && request.refused == 0) {
+    request.head.insert(request.head.size() - 2, "Cookie: a=b; " + cookie_ + "\r\n");
+  }
   const bool waits = request.expect && !plan_.pipelined;
   const size_t first = outbox_.size();
   enqueue_cut(request, waits ? request.head : request.head + request.wire_body, !waits);
@@ -250,7 +253,7 @@ void Client::take_response(Request& request) {
 
 // A connection beyond the limit is answered before its request is looked at.
 void Client::note_busy(Fate& fate) {
-  fate.busy = run_.setup.connections_max != 0 && reader_.status() == 503 &&
+  fate.busy = run_.setup.connections_max != 0 && reader_.status() == 503 && !reader_.has("x-id") &&
               reader_.field("content-length") == "20";
   fate_.busy |= fate.busy;
 }
@@ -268,9 +271,11 @@ void Client::check_response(const Request& request, bool local) {
     wrong("the response of " + reader_.field("x-id"));
   }
   const Answer& answer = request.answer;
-  if (reader_.status() != answer.status) wrong("a status that the origin did not send");
-  const bool bare = request.method == "HEAD" || answer.status == 204 || answer.status == 304;
-  const std::string body = bare ? "" : make_body(request.id, 'r', answer.body_bytes);
+  const bool error = is_error(request);
+  if (reader_.status() != answer.status && !error) wrong("a status that the origin did not send");
+  const bool bare =
+      request.method == "HEAD" || (!error && (answer.status == 204 || answer.status == 304));
+  const std::string body = bare ? "" : body_of(request);
   if (reader_.body() != body) {
     wrong("the response looks complete, but its content is not the origin's (" +
           std::to_string(reader_.body().size()) + " bytes of " + std::to_string(body.size()) + ")");
@@ -278,6 +283,11 @@ void Client::check_response(const Request& request, bool local) {
   if (!reader_.has("via")) wrong("no Via");
   if (!reader_.has("date")) wrong("no Date");
   if (reader_.has("x-hop") || reader_.has("keep-alive")) wrong("a hop-by-hop field of the origin");
+  const route::StickySpec& sticky = run_.setup.policies[request.upstream()].spec.sticky;
+  const std::string bound = reader_.field("set-cookie");
+  if (!bound.empty() && sticky.cookie.empty()) wrong("a cookie that nobody configured");
+  if (!bound.empty()) cookie_ = bound.substr(0, bound.find(';'));
+  if (error) return;
   if (answer.trailers && !answer.hop && !bare && request.minor == 1 &&
       reader_.trailer("x-trail") != std::to_string(request.id)) {
     wrong("the origin's trailer is missing");
@@ -285,6 +295,17 @@ void Client::check_response(const Request& request, bool local) {
   if (answer.framing == Framing::kLength && !bare && reader_.framing() != Framing::kLength) {
     wrong("the origin's Content-Length is missing");
   }
+}
+
+// An origin's answer with another status than the planned one.
+bool Client::is_error(const Request& request) const {
+  return run_.fate(request).errors_sent != 0 && reader_.status() == request.answer.error_status;
+}
+
+std::string Client::body_of(const Request& request) const {
+  const Answer& answer = request.answer;
+  return is_error(request) ? make_body(request.id, 'e', answer.error_bytes)
+                           : make_body(request.id, 'r', answer.body_bytes);
 }
 
 // Of a response that did not become complete: what came of it must be right as far as it goes.
@@ -295,7 +316,7 @@ void Client::check_part() const {
   if (reader_.field("x-id") != std::to_string(request.id)) {
     run_.violation(request, "part of the response of " + reader_.field("x-id"));
   }
-  const std::string body = make_body(request.id, 'r', request.answer.body_bytes);
+  const std::string body = body_of(request);
   if (!std::string_view(body).starts_with(reader_.body())) {
     const auto differ = std::ranges::mismatch(body, reader_.body()).in1 - body.begin();
     run_.violation(request, "an incomplete response with content that is not the origin's, from " +

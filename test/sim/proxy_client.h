@@ -45,6 +45,8 @@ class Client {
   void note_busy(Fate& fate);
   void check_response(const Request& request, bool local);
   void check_part() const;
+  [[nodiscard]] bool is_error(const Request& request) const;
+  [[nodiscard]] std::string body_of(const Request& request) const;
   void finish();
   void on_end();
 
@@ -63,6 +65,7 @@ class Client {
   size_t answered_ = 0;
   size_t received_ = 0;
   uint64_t interim_bytes_ = 0;
+  std::string cookie_;  // of the last answer that had one
 };
 
 }  // namespace weir::sim

@@ -44,6 +44,8 @@ class Judge {
   void judge_unstarted(size_t at);
   [[nodiscard]] bool plausible(const Request& request, const LogLine& line) const;
   [[nodiscard]] bool status_fits(const Request& request, const LogLine& line) const;
+  [[nodiscard]] bool of_origin(const Request& request, unsigned status) const;
+  void judge_abandoned(const Request& request, const LogLine& line);
   [[nodiscard]] bool few_buffers() const { return run_.starved || run_.setup.buffers <= 64; }
   // The response behind it had to be cut by a reset, which may take earlier ones with it.
   [[nodiscard]] bool cut_by_next(const LogLine& line) const {
@@ -124,6 +126,7 @@ void Judge::judge_exchange(const Request& request, const LogLine& line) {
                                 std::to_string(line.status) + "), of which there was no cause");
   }
   judge_end(request, line);
+  judge_abandoned(request, line);
   if (!status_fits(request, line)) {
     run_.violation(request, "status " + std::to_string(line.status) + " with reason " +
                                 std::string(to_string(line.reason)));
@@ -152,6 +155,20 @@ void Judge::judge_end(const Request& request, const LogLine& line) {
   if (late <= patience * kMillisecond) return;
   run_.violation(request, "its client left " + std::to_string(late / kMillisecond) +
                               " ms before weir noticed");
+}
+
+// A try that is not wanted any more, be it the loser of two or the last of all, goes with its
+// connection: no origin is kept at work for nobody.
+void Judge::judge_abandoned(const Request& request, const LogLine& line) {
+  if (all_slow()) return;
+  constexpr uint64_t kTravel = 500 * kMillisecond;
+  for (const Fate::Abandoned& attempt : run_.fate(request).abandoned) {
+    const uint64_t since_ns = std::max(line.at_ns, attempt.begun_ns);
+    if (attempt.ended_ns <= since_ns + kTravel) continue;
+    run_.violation(request, "an origin was left at it for " +
+                                std::to_string((attempt.ended_ns - since_ns) / kMillisecond) +
+                                " ms after its end");
+  }
 }
 
 void Judge::judge_success(const Request& request, const LogLine& line) {
@@ -188,12 +205,18 @@ void Judge::judge_failure(const Request& request, const LogLine& line) {
   if (fate.complete && !fate.local && !ended_by_others) {
     run_.violation(request, "a failure in the log, and a complete response at the client");
   }
-  const bool told = line.status != request.answer.status && !ended_by_others;
+  const bool told = !of_origin(request, line.status) && !ended_by_others;
   if (!watched() || fate.status != 0 || !told || fate.seen != 0 || run_.cancelled) return;
   if (cut_by_next(line)) return;
   if (client_.slow || all_slow()) return;
   run_.violation(request, "status " + std::to_string(line.status) +
                               " in the log, and the client was not told");
+}
+
+bool Judge::of_origin(const Request& request, unsigned status) const {
+  const Answer& answer = request.answer;
+  if (status == answer.status) return true;
+  return run_.fate(request).errors_sent != 0 && status == answer.error_status;
 }
 
 bool Judge::status_fits(const Request& request, const LogLine& line) const {
@@ -203,19 +226,24 @@ bool Judge::status_fits(const Request& request, const LogLine& line) const {
       if (request.refused != 0 && !request.wrong_body) return false;
       if (request.place == Place::kRespond) return line.status == 200;
       if (request.place == Place::kRedirect) return line.status == 302;
-      return line.status == request.answer.status;
+      return of_origin(request, line.status);
     case Reason::kBadRequest: return line.status == 400;
     case Reason::kTooLarge:
     case Reason::kUnsupported: return line.status == request.refused;
     case Reason::kNoRoute: return line.status == 404;
     default: break;
   }
-  if (passed_on && line.status == request.answer.status) return true;  // failed after the head
+  if (passed_on && of_origin(request, line.status)) return true;  // failed after the head
   switch (line.reason) {
     case Reason::kClientGone: return line.status == 499 || line.status == 0 || !passed_on;
     case Reason::kClientTimeout: return line.status == 408 || line.status == 499 || !passed_on;
     case Reason::kShutdown: return line.status == 503 || line.status == 0 || !passed_on;
     case Reason::kUpstreamTimeout: return line.status == 504;
+    case Reason::kUpstreamBusy:
+    case Reason::kNoUpstream: return line.status == 503;
+    // Several that cannot be reached are an upstream that is not there.
+    case Reason::kUpstreamConnect:
+      return line.status == 502 || (line.status == 503 && line.tries > 1);
     default: return line.status == 502;
   }
 }
@@ -224,6 +252,9 @@ bool Judge::plausible(const Request& request, const LogLine& line) const {
   const Fate& fate = run_.fate(request);
   const FaultCounts& counts = run_.kernel.fault_counts();
   const Setup& setup = run_.setup;
+  const size_t upstream = request.upstream();
+  const Policy& policy = setup.policies[upstream];
+  const route::RetrySpec& retry = policy.spec.retry;
   switch (line.reason) {
     case Reason::kNone: return true;
     case Reason::kClientGone: {
@@ -242,9 +273,16 @@ bool Judge::plausible(const Request& request, const LogLine& line) const {
     case Reason::kUnsupported: return request.refused == line.status;
     case Reason::kNoRoute: return request.place == Place::kNowhere;
     case Reason::kUpstreamConnect:
-      return counts.refuse != 0 || run_.all_down[request.place == Place::kSecond ? 1 : 0] ||
+      // Where not all servers may be tried, or others have failed in another way, one that is down
+      // is enough.
+      return counts.refuse != 0 || run_.all_down[upstream] ||
+             (run_.any_down[upstream] &&
+              (!policy.plain || run_.retries_refused[upstream] || fate.seen != 0)) ||
              (setup.servers_fail && (counts.connect_hang != 0 || all_slow()));
+    case Reason::kUpstreamBusy: return policy.limited();
+    case Reason::kNoUpstream: return run_.told_down[upstream] || policy.spec.circuit.failures != 0;
     case Reason::kUpstreamTimeout:
+      if (retry.try_timeout_ms != 0 || retry.total_timeout_ms != 0) return true;
       return all_slow() || counts.connect_hang != 0 || run_.origin_hit || setup.slow_origins ||
              fate.trouble_struck;
     case Reason::kUpstreamReset:

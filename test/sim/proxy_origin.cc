@@ -73,14 +73,16 @@ void OriginServer::begin(Link& link) {
   run_.tell("origin " + address_ + " sees " + text + " on peer " + std::to_string(link.peer.id()));
   check_head(link);
   const Answer& plan = request.answer;
-  // A second attempt gets what the first was denied.
-  link.trouble = fate.seen == 1 ? plan.trouble : Trouble::kNone;
+  // A later attempt gets what the first was denied.
+  link.trouble = fate.seen <= plan.trouble_times ? plan.trouble : Trouble::kNone;
   if (!plan.interims.empty() && plan.interims.front() == 100 && link.trouble == Trouble::kNone) {
     ++fate.interims_sent;
     link.outbox.push_back({0, "HTTP/1.1 100 Continue\r\nX-Id: " + text + "\r\n\r\n"});
     pump(link);
   }
+  link.begun_at_ns = run_.kernel.now_ns();
   if (plan.stall_ns != 0) {
+    link.stalls = true;
     link.peer.stall();
     run_.kernel.schedule(plan.stall_ns, [&link] { link.peer.resume(); });
   }
@@ -94,8 +96,12 @@ void OriginServer::check_head(const Link& link) {
   Fate& fate = run_.fate(request);
   if (request.refused != 0 && !request.wrong_body) wrong("an origin sees a malformed request");
   if (request.place > Place::kSmall) wrong("an origin sees a request of another route");
-  if (fate.seen > 1 && !request.idempotent()) wrong("not idempotent, and an origin sees it again");
-  if (fate.seen > 6) wrong("too many attempts");
+  const route::RetrySpec& retry = run_.setup.policies[upstream_].spec.retry;
+  if (fate.seen > 1 && !request.idempotent() && !retry.non_idempotent) {
+    wrong("not idempotent, and an origin sees it again");
+  }
+  // Each once more where a kept connection had been closed.
+  if (fate.seen > 2 * retry.tries_max) wrong("too many attempts");
   if (!fate.begun) wrong("an origin sees it before it was sent");
   if (reader.method() != request.method) wrong("an origin sees another method");
   std::string target = request.head.substr(request.method.size() + 1);
@@ -145,7 +151,9 @@ void OriginServer::answer(Link& link) {
   link.answering = true;
   const Answer& plan = link.request->answer;
   Fate& fate = run_.fate(*link.request);
-  if (link.trouble == Trouble::kNone) {
+  if (link.trouble == Trouble::kErrorStatus) {
+    ++fate.errors_sent;
+  } else if (link.trouble == Trouble::kNone) {
     for (const unsigned status : plan.interims) {
       if (status == 100) continue;
       ++fate.interims_sent;
@@ -177,6 +185,7 @@ std::string OriginServer::write_answer(const Link& link) {
   if (link.trouble == Trouble::kSwitches) {
     return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
   }
+  if (link.trouble == Trouble::kErrorStatus) return write_error(link);
   std::string wire = plan.old_version ? "HTTP/1.0 " : "HTTP/1.1 ";
   wire += std::to_string(plan.status) + " As planned\r\nX-Id: " + std::to_string(request.id) +
           "\r\nKeep-Alive: timeout=5\r\n";
@@ -206,6 +215,16 @@ std::string OriginServer::write_answer(const Link& link) {
     }
   }
   return wire + "\r\n" + body;
+}
+
+std::string OriginServer::write_error(const Link& link) {
+  const Request& request = *link.request;
+  const Answer& plan = request.answer;
+  std::string wire = "HTTP/1.1 " + std::to_string(plan.error_status) +
+                     " Not now\r\nX-Id: " + std::to_string(request.id) + "\r\n";
+  if (plan.afterwards == Afterwards::kSaysClose) wire += "Connection: close\r\n";
+  wire += "Content-Length: " + std::to_string(plan.error_bytes) + "\r\n\r\n";
+  return request.method == "HEAD" ? wire : wire + make_body(request.id, 'e', plan.error_bytes);
 }
 
 // Shortens the answer to where trouble strikes.
@@ -253,10 +272,11 @@ void OriginServer::answer_done(Link& link) {
   ++link.exchanges;
   const Answer& plan = link.request->answer;
   run_.tell("origin " + address_ + " has answered " + std::to_string(link.request->id));
-  if (link.trouble != Trouble::kNone) return make_trouble(link);
+  const bool error = link.trouble == Trouble::kErrorStatus;
+  if (link.trouble != Trouble::kNone && !error) return make_trouble(link);
   const bool bare = link.request->method == "HEAD" || plan.status == 204 || plan.status == 304;
-  if (plan.afterwards == Afterwards::kSaysClose || plan.old_version ||
-      (plan.framing == Framing::kUntilClose && !bare)) {
+  const bool ends = plan.old_version || (plan.framing == Framing::kUntilClose && !bare);
+  if (plan.afterwards == Afterwards::kSaysClose || (ends && !error)) {
     link.over = true;
     link.peer.close();
     return;
@@ -314,6 +334,10 @@ void OriginServer::settle(Link& link) {
 }
 
 void OriginServer::end(Link& link) {
+  // Of a try that weir gave up: the connection is of no use, and has to go with the try.
+  if (link.request != nullptr && !link.answered && !link.stalls && !link.peer.disturbed()) {
+    run_.fate(*link.request).abandoned.push_back({link.begun_at_ns, run_.kernel.now_ns()});
+  }
   if (link.request != nullptr && !link.reader.complete()) check_body(link, false);
   link.over = true;
   link.peer.close();

@@ -41,6 +41,8 @@ class OriginServer {
     bool answering = false;
     bool answered = false;  // to the last byte
     bool over = false;
+    bool stalls = false;       // it has not read, for a while: nothing is noticed in time
+    uint64_t begun_at_ns = 0;  // the present exchange
     std::deque<Piece> outbox;
     bool pumping = false;
     uint64_t exchanges = 0;
@@ -54,6 +56,7 @@ class OriginServer {
   void request_done(Link& link);
   void answer(Link& link);
   [[nodiscard]] std::string write_answer(const Link& link);
+  [[nodiscard]] static std::string write_error(const Link& link);
   void cut(Link& link, std::string& wire) const;
   void pump(Link& link);
   void answer_done(Link& link);

@@ -73,6 +73,7 @@ Setup choose_setup(Kernel& kernel, uint64_t seed) {
     setup.ending = rng.chance(50) ? Ending::kDrainMidway : Ending::kCancelMidway;
     setup.ending_at_ns = 200 * kMicrosecond + some_time(kernel, kSecond);
   }
+  choose_policies(seed, setup);
   return setup;
 }
 
@@ -195,6 +196,18 @@ void choose_answer(Kernel& kernel, const Setup& setup, const Request& request, A
     if (kernel.chance(50)) answer.stall_ns = some_time(kernel, 5 * kSecond);
   }
   if (kernel.chance(10)) answer.afterwards = Afterwards::kSaysClose;
+  const Policy& policy = setup.policies[request.upstream()];
+  if (policy.spec.retry.hedge_after_ms != 0 && kernel.chance(50)) {
+    answer.delay_ns = some_time(kernel, 4 * policy.spec.retry.hedge_after_ms * kMillisecond);
+  }
+  if (!policy.plain) {
+    answer.trouble_times = 1 + static_cast<unsigned>(kernel.below(4));
+    if (kernel.chance(20)) {
+      answer.trouble = Trouble::kErrorStatus;
+      answer.error_status = 502 + static_cast<unsigned>(kernel.below(3));
+      answer.error_bytes = some_size(kernel, false);
+    }
+  }
   if (!setup.rude_origins) return;
   if (kernel.chance(40)) {
     answer.afterwards = kernel.chance(30) ? Afterwards::kClosesSilently : Afterwards::kClosesLater;

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <weir/route/spec.h>
+
 #include <sim/proxy_wire.h>
 #include <sim/sim_kernel.h>
 
@@ -29,6 +31,19 @@ struct Times {
 
 enum class Ending : uint8_t { kDrainWhenDone, kDrainMidway, kCancelMidway };
 
+inline constexpr uint32_t kServersMax = 5;  // of an upstream
+
+// How an upstream is configured, servers and the times above aside.
+struct Policy {
+  route::UpstreamSpec spec;
+  // Retries at every server, and nothing else: what fails then must have failed everywhere.
+  bool plain = true;
+  uint32_t server_limit = 0;  // requests under way at each server; 0: none
+  bool races = false;         // servers are hosts by two address families
+  bool talkative = false;     // control changes states and servers between generations
+  [[nodiscard]] bool limited() const { return spec.max_connections != 0 || server_limit != 0; }
+};
+
 struct Setup {
   uint32_t cores = 1;
   uint32_t buffers = 256;
@@ -43,6 +58,7 @@ struct Setup {
   uint32_t max_connecting = 16;
   uint32_t lifetime_ms = 0;
   uint32_t servers[2] = {1, 1};  // of the two upstreams
+  Policy policies[2];
   bool reloads = false;
   bool servers_fail = false;  // stop and come back
   Ending ending = Ending::kDrainWhenDone;
@@ -72,8 +88,9 @@ enum class Trouble : uint8_t {
   kBadChunk,
   kTwoLengths,
   kHugeHead,
-  kSwitches,    // 101 without having been asked
-  kExtraBytes,  // behind a good answer
+  kSwitches,     // 101 without having been asked
+  kExtraBytes,   // behind a good answer
+  kErrorStatus,  // another answer than the planned one, good as HTTP
 };
 
 // What happens to the origin's connection after a good answer.
@@ -94,6 +111,9 @@ struct Answer {
   uint64_t gap_ns = 0;  // between pieces
   Afterwards afterwards = Afterwards::kStays;
   Trouble trouble = Trouble::kNone;
+  unsigned trouble_times = 1;   // the first attempts that meet it
+  unsigned error_status = 503;  // of kErrorStatus; never a planned one
+  size_t error_bytes = 0;
 };
 
 // Where a request goes by its path; see proxy_server.cc for the routes.
@@ -126,6 +146,7 @@ struct Request {
   Answer answer;
 
   [[nodiscard]] bool idempotent() const { return method != "POST" && method != "PATCH"; }
+  [[nodiscard]] size_t upstream() const { return place == Place::kSecond ? 1 : 0; }
   [[nodiscard]] bool asks_close() const {
     return connection == "close" || (minor == 0 && connection != "keep-alive");
   }
@@ -150,6 +171,7 @@ struct ClientPlan {
 };
 
 Setup choose_setup(Kernel& kernel, uint64_t seed);
+void choose_policies(uint64_t seed, Setup& setup);
 // Fills in a request with everything that follows from its id and place.
 void choose_request(Kernel& kernel, const Setup& setup, bool last, Request& request);
 void choose_client(Kernel& kernel, const Setup& setup, ClientPlan& client);

@@ -33,7 +33,14 @@ struct Fate {
   unsigned seen = 0;   // heads of it
   unsigned whole = 0;  // complete ones
   unsigned interims_sent = 0;
+  unsigned errors_sent = 0;  // answers with error_status
   bool trouble_struck = false;
+  // Attempts that weir gave up before the answer had ended.
+  struct Abandoned {
+    uint64_t begun_ns;
+    uint64_t ended_ns;
+  };
+  std::vector<Abandoned> abandoned;
 };
 
 // How a client's connection ended, seen from the client.
@@ -103,12 +110,15 @@ struct Run {
   uint64_t drain_at_ns = 0;
   uint64_t drain_grace_ms = 0;
   bool cancelled = false;
-  bool listeners_closed = false;      // some were, for a time or for good
-  bool origin_hit = false;            // an origin's connection was, by a fault of the network
-  bool origin_closed = false;         // a connection without a word, between two exchanges
-  bool extra_bytes = false;           // came from an origin
-  bool starved = false;               // the buffers ran out
-  bool all_down[2] = {false, false};  // the servers of an upstream, each at some time
+  bool listeners_closed = false;       // some were, for a time or for good
+  bool origin_hit = false;             // an origin's connection was, by a fault of the network
+  bool origin_closed = false;          // a connection without a word, between two exchanges
+  bool extra_bytes = false;            // came from an origin
+  bool starved = false;                // the buffers ran out
+  bool all_down[2] = {false, false};   // the servers of an upstream, each at some time
+  bool any_down[2] = {false, false};   // one of them, at some time
+  bool told_down[2] = {false, false};  // control said so of one of them
+  bool retries_refused[2] = {false, false};  // by the budget
 };
 
 }  // namespace weir::sim

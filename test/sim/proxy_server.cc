@@ -15,10 +15,16 @@ using server::Notice;
 
 const std::string kRespondBody(3000, 'w');
 
+namespace {
+constexpr uint64_t kCancelMax = 3 * kSecond;
+}
+
 Proxy::Proxy(Run& run) : run_(run), cell_(run.setup.cores) {
   for (size_t which = 0; which < 2; ++which) {
     for (uint32_t k = 0; k < run.setup.servers[which]; ++k) {
-      static constexpr const char* kHosts[] = {"127.0.0.1:90", "[::1]:90", "unix:@origin"};
+      static constexpr const char* kHosts[] = {"127.0.0.1:90", "[::1]:90", "unix:@origin",
+                                               "127.0.0.1:91", "[::1]:91"};
+      static_assert(std::size(kHosts) == kServersMax);
       const std::string number = std::to_string(which) + std::to_string(k);
       origins_[which].emplace_back(run, which, kHosts[k] + number).up();
     }
@@ -46,11 +52,14 @@ std::vector<route::RouteSpec> Proxy::routes() const {
   return specs;
 }
 
+uint32_t Proxy::upstream_id(size_t which) { return which == 0 ? 2 : 0; }
+
 route::UpstreamSpec Proxy::upstream(size_t which) {
   const Setup& setup = run_.setup;
-  route::UpstreamSpec spec;
+  const Policy& policy = setup.policies[which];
+  route::UpstreamSpec spec = policy.spec;
   spec.name = which == 0 ? "first" : "second";
-  spec.id = which == 0 ? 2 : 0;
+  spec.id = upstream_id(which);
   const std::deque<OriginServer>& servers = origins_[which];
   uint32_t set = 0;
   while (set == 0) {
@@ -64,7 +73,10 @@ route::UpstreamSpec Proxy::upstream(size_t which) {
                             .address = *base::SocketAddress::parse(servers[k].address()),
                             .resolved = true,
                             .weight = static_cast<uint32_t>(1 + run_.kernel.below(3)),
-                            .endpoint_id = static_cast<uint32_t>(which) * 4 + k});
+                            .endpoint_id = static_cast<uint32_t>(which) * kServersMax + k,
+                            .max_connections = policy.server_limit,
+                            .state = states_[which][k],
+                            .race_group = policy.races ? 1 + k / 2 : 0});
   }
   spec.connect_timeout_ms = setup.times.connect;
   spec.response_timeout_ms = setup.times.response;
@@ -111,6 +123,7 @@ void Proxy::watch_servers() {
     for (size_t k = 0; k < origins_[which].size(); ++k) {
       if (!origins_[which][k].is_up()) down_[which] |= 1u << k;
     }
+    run_.any_down[which] |= down_[which] != 0;
     for (const uint32_t set : sets_[which]) {
       if ((set & ~down_[which]) == 0) run_.all_down[which] = true;
     }
@@ -125,6 +138,42 @@ void Proxy::change_server() {
     server.down();
   } else {
     server.up();
+  }
+  watch_servers();
+}
+
+// ---- what control learns between two generations
+
+void Proxy::change_state() {
+  const size_t which = run_.kernel.below(2);
+  if (run_.draining || !run_.setup.policies[which].talkative) return;
+  using route::ServerState;
+  static constexpr ServerState kStates[] = {ServerState::kUp, ServerState::kUp, ServerState::kUp,
+                                            ServerState::kDown, ServerState::kDraining};
+  const size_t k = run_.kernel.below(origins_[which].size());
+  const ServerState state = kStates[run_.kernel.below(std::size(kStates))];
+  states_[which][k] = state;
+  run_.told_down[which] |= state != ServerState::kUp;
+  run_.tell("control says that " + origins_[which][k].address() + " is " +
+            std::string(upstream::to_string(state)));
+  send_all({.kind = Command::Kind::kServer,
+            .id = upstream_id(which),
+            .value = upstream::server_identity(origins_[which][k].address()),
+            .epoch = epoch_,
+            .weight = static_cast<uint32_t>(1 + run_.kernel.below(3)),
+            .state = state});
+}
+
+void Proxy::change_servers() {
+  const size_t which = run_.kernel.below(2);
+  if (run_.draining || !run_.setup.policies[which].talkative) return;
+  run_.tell("control has other servers for upstream " + std::to_string(which));
+  const route::UpstreamSpec spec = upstream(which);
+  for (auto& slot : slots_) {
+    // The core's own from now on.
+    send(*slot, {.kind = Command::Kind::kUpstream,
+                 .upstream = new route::UpstreamSpec(spec),
+                 .epoch = epoch_});
   }
   watch_servers();
 }
@@ -206,6 +255,7 @@ void Proxy::cancel() {
   run_.tell("control cancels");
   if (!run_.draining) run_.drain_at_ns = run_.kernel.now_ns();
   run_.draining = run_.cancelled = true;
+  cancelled_at_ns_ = run_.kernel.now_ns();
   for (auto& slot : slots_) slot->quiet = false;
   send_all({.kind = Command::Kind::kCancelAll});
 }
@@ -250,13 +300,27 @@ void Proxy::turn() {
 
 void Proxy::read_notices(CoreSlot& slot) {
   slot.core->receive([&](const Notice& notice) {
-    if (notice.kind == Notice::Kind::kQuiet) slot.quiet = true;
+    if (notice.kind == Notice::Kind::kQuiet) {
+      slot.quiet = true;
+      note_quiet();
+    }
     if (notice.kind != Notice::Kind::kScraped) return;
     slot.scraping = false;
     if (slot.scrape.buffers_in_use > run_.setup.buffers) {
       run_.violation("more buffers are in use than there are");
     }
   });
+}
+
+// Told to end everything, weir waits for nobody but clients that do not see that it is over.
+void Proxy::note_quiet() {
+  if (!run_.cancelled) return;
+  const FaultCounts& counts = run_.kernel.fault_counts();
+  if (counts.clock_jump != 0 || counts.slow_peer != 0) return;
+  if (run_.kernel.now_ns() <= cancelled_at_ns_ + kCancelMax) return;
+  run_.violation("it takes " +
+                 std::to_string((run_.kernel.now_ns() - cancelled_at_ns_) / kMillisecond) +
+                 " ms to end everything");
 }
 
 void Proxy::tell_event(const log::Record& record) const {
@@ -304,6 +368,30 @@ void Proxy::read_log(CoreSlot& slot) {
   slot.channel.end_drain();
 }
 
+// What they count is what there is: nothing any more.
+void Proxy::check_upstreams(proxy::Worker& worker) {
+  upstream::UpstreamScrape scrape;
+  worker.upstreams.sample(scrape);
+  for (const upstream::UpstreamSample& one : scrape.upstreams) {
+    if (one.active != 0) run_.violation("requests are counted at an upstream, and there are none");
+    if (one.pending != 0) run_.violation("requests wait at an upstream, and there are none");
+    const size_t which = one.upstream == upstream_id(0) ? 0 : 1;
+    run_.retries_refused[which] |= one.retries_refused != 0;
+    coverage_.add({.waited = one.waited,
+                   .pending_refused = one.pending_refused,
+                   .retries_refused = one.retries_refused});
+  }
+  for (const upstream::ServerSample& one : scrape.servers) {
+    if (one.active != 0) run_.violation("requests are counted at a server, and there are none");
+    // One that left and came back counts from then on.
+    const size_t which = one.upstream == upstream_id(0) ? 0 : 1;
+    const bool may_leave = run_.setup.reloads || run_.setup.policies[which].talkative;
+    if (!may_leave && one.counts.answers + one.counts.failures > one.counts.requests) {
+      run_.violation("a server has answered more than it was asked");
+    }
+  }
+}
+
 void Proxy::check_closed(CoreSlot& slot) {
   proxy::Worker& worker = slot.core->worker();
   const auto none = [&](uint64_t count, const std::string& what) {
@@ -313,6 +401,7 @@ void Proxy::check_closed(CoreSlot& slot) {
   none(worker.generations.alive() - 1, "old generations");
   // An idle upstream connection may hold what its origin sent beyond an answer.
   if (!run_.extra_bytes) none(worker.reactor.buffers().in_use(), "buffers");
+  check_upstreams(worker);
   const proxy::Counters& counted = worker.counters;
   coverage_.add({.requests = counted.requests,
                  .bad_requests = counted.bad_requests,
@@ -321,6 +410,8 @@ void Proxy::check_closed(CoreSlot& slot) {
                  .upstream_timeouts = counted.upstream_timeouts,
                  .stale_retries = counted.stale_retries,
                  .failovers = counted.failovers,
+                 .hedged = counted.hedged,
+                 .ejections = counted.ejections,
                  .refused = counted.connections_refused,
                  .body_bytes_buffered = counted.body_bytes_buffered,
                  .body_bytes_direct = counted.body_bytes_direct,
@@ -337,6 +428,11 @@ void Proxy::Coverage::add(const Coverage& other) noexcept {
   upstream_timeouts += other.upstream_timeouts;
   stale_retries += other.stale_retries;
   failovers += other.failovers;
+  hedged += other.hedged;
+  ejections += other.ejections;
+  waited += other.waited;
+  pending_refused += other.pending_refused;
+  retries_refused += other.retries_refused;
   refused += other.refused;
   body_bytes_buffered += other.body_bytes_buffered;
   body_bytes_direct += other.body_bytes_direct;
@@ -351,6 +447,7 @@ void Proxy::close() {
     check_closed(*slot);
     slot->core->close();
     slot->core.reset();
+    for (const Command& unsent : slot->pending) delete unsent.upstream;
     read_log(*slot);
   }
   const size_t left = cell_.reclaim();

@@ -40,6 +40,10 @@ class Proxy {
   void reload();
   // A server of an upstream stops, or one that had stopped comes back.
   void change_server();
+  // Control tells the cores, between two generations, what it has learned of a server, or which
+  // servers an upstream has now.
+  void change_state();
+  void change_servers();
   void drain();
   void cancel();
   void scrape();
@@ -51,7 +55,8 @@ class Proxy {
   // What was exercised; complete when closed.
   struct Coverage {
     uint64_t requests = 0, bad_requests = 0, bad_responses = 0, client_timeouts = 0,
-             upstream_timeouts = 0, stale_retries = 0, failovers = 0, refused = 0,
+             upstream_timeouts = 0, stale_retries = 0, failovers = 0, hedged = 0, ejections = 0,
+             waited = 0, pending_refused = 0, retries_refused = 0, refused = 0,
              body_bytes_buffered = 0, body_bytes_direct = 0, starved = 0, records = 0,
              records_dropped = 0;
     void add(const Coverage& other) noexcept;
@@ -78,22 +83,27 @@ class Proxy {
   void watch_servers();
   [[nodiscard]] std::vector<route::RouteSpec> routes() const;
   [[nodiscard]] route::UpstreamSpec upstream(size_t which);
+  [[nodiscard]] static uint32_t upstream_id(size_t which);
   void read_notices(CoreSlot& slot);
+  void note_quiet();
   void read_log(CoreSlot& slot);
   void tell_event(const log::Record& record) const;
   void check_closed(CoreSlot& slot);
+  void check_upstreams(proxy::Worker& worker);
 
   Run& run_;
   proxy::GenerationCell cell_;
   int control_wake_fd_ = -1;
   bool stopping_ = false;  // events that come later are of no use
   uint64_t epoch_ = 0;
+  uint64_t cancelled_at_ns_ = 0;
   uint32_t next_listener_ = 1;
   uint32_t second_listener_ = 0;  // 0: closed
   std::deque<OriginServer> origins_[2];
   // Server sets of each generation so far, as bits.
   std::vector<uint32_t> sets_[2];
-  uint32_t down_[2] = {0, 0};  // servers that were down at some time
+  route::ServerState states_[2][kServersMax] = {};  // as control knows them
+  uint32_t down_[2] = {0, 0};                       // servers that were down at some time
   std::vector<std::unique_ptr<CoreSlot>> slots_;
   Coverage coverage_;
 };

@@ -56,6 +56,12 @@ void make_events(Run& run, Proxy& proxy) {
       kernel.schedule(sometime(), [&proxy] { proxy.change_server(); });
     }
   }
+  for (uint64_t count = kernel.below(8); count > 0; --count) {
+    kernel.schedule(sometime(), [&proxy] { proxy.change_state(); });
+  }
+  for (uint64_t count = kernel.below(4); count > 0; --count) {
+    kernel.schedule(sometime(), [&proxy] { proxy.change_servers(); });
+  }
   kernel.schedule(sometime(), [&proxy] { proxy.scrape(); });
   if (run.setup.ending == Ending::kDrainMidway) {
     kernel.schedule(run.setup.ending_at_ns, [&proxy] { proxy.drain(); });
@@ -144,7 +150,7 @@ uint64_t number(const char* name, uint64_t otherwise) {
 TEST_CASE("sim: the proxy under faults") {
   const uint64_t one = number("WEIR_SIM_SEED", 0);
   const uint64_t first = one != 0 ? one : number("WEIR_SIM_FIRST", 1);
-  const uint64_t last = one != 0 ? one : first - 1 + number("WEIR_SIM_SEEDS", 1000);
+  const uint64_t last = one != 0 ? one : first - 1 + number("WEIR_SIM_SEEDS", 2000);
   Outcome all;
   for (uint64_t seed = first; seed <= last; ++seed) {
     const Outcome outcome = run_once(seed);
@@ -163,6 +169,11 @@ TEST_CASE("sim: the proxy under faults") {
   CHECK(seen.upstream_timeouts > 0);
   CHECK(seen.stale_retries > 0);
   CHECK(seen.failovers > 0);
+  CHECK(seen.hedged > 0);
+  CHECK(seen.ejections > 0);
+  CHECK(seen.waited > 0);
+  CHECK(seen.pending_refused > 0);
+  CHECK(seen.retries_refused > 0);
   CHECK(seen.refused > 0);
   CHECK(seen.body_bytes_buffered > 0);
   CHECK(seen.body_bytes_direct > 0);

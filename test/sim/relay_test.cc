@@ -151,6 +151,7 @@ TEST_CASE("sim: with faults nothing is lost, and every class of them strikes") {
   CHECK(sum.small_socket > 0);
   CHECK(sum.clock_jump > 0);
   CHECK(sum.full_queue > 0);
+  CHECK(sum.slow_connect > 0);
 }
 
 TEST_CASE("sim: a seed replays exactly") {

@@ -1,8 +1,8 @@
 // Active health checks: control asks every server at its interval, over a connection of its own,
 // and tells when one has become healthy or not. One per control thread, on its reactor, owned by
-// the supervisor: stop(), turn the reactor until stopped(), then destroy. Bounds: in_flight_max
-// checks at a time (others wait their turn), one at a time for each server, one deadline over a
-// whole check, kHeadBytesMax and body_bytes_max of an answer.
+// the table of upstreams: stop(), turn the reactor until stopped(), then destroy. Bounds:
+// in_flight_max checks at a time (others wait their turn), one at a time for each server, one
+// deadline over a whole check, kHeadBytesMax and body_bytes_max of an answer.
 #pragma once
 
 #include <cstdint>
@@ -105,6 +105,7 @@ struct HealthState {
 struct HealthChange {
   uint64_t identity = 0;
   bool healthy = false;
+  bool turned = true;  // false: as before, but a pass was awaited
   std::string reason;  // of the check that turned it
 };
 
@@ -135,6 +136,8 @@ class HealthChecker {
   // before keeps its state, also if it is asked in another way now; a check of the old kind that is
   // under way is given up. The others are forgotten without a report.
   void set_targets(const std::vector<HealthTarget>& targets);
+  // The next check that the server passes is reported, whatever it was before.
+  void await_pass(uint64_t identity) noexcept;
   [[nodiscard]] const HealthState* find(uint64_t identity) const;  // null: no target
   [[nodiscard]] size_t targets() const noexcept { return entries_.size(); }
   [[nodiscard]] size_t in_flight() const noexcept { return in_flight_; }
@@ -158,6 +161,7 @@ class HealthChecker {
     HealthState state;
     CheckRun* run = nullptr;  // under way
     bool queued = false;
+    bool pass_awaited = false;
     EntryTimer timer;
   };
   void due(Entry& entry);

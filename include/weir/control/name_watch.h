@@ -1,8 +1,8 @@
 // Keeps the names of the configuration resolved: each is asked for again when its answer has become
 // old (with jitter), and only what has changed is reported. While DNS fails, what was known stays
 // and is asked for with back-off; that the name servers say "no such name" is believed after a
-// while only. Owned by the supervisor, destroyed before its Resolver is; control thread. At most
-// in_flight_max queries at a time.
+// while only. Owned by the table of upstreams, destroyed before its Resolver is; control thread. At
+// most in_flight_max queries at a time.
 #pragma once
 
 #include <compare>
@@ -66,6 +66,8 @@ class NameWatch {
   void set_names(const std::vector<WatchedName>& names);
   // Asks for all of them now (the name servers are others, for example).
   void refresh();
+  // The same with another resolver, from now on: what the one before was asked is forgotten.
+  void use(Resolver& resolver);
   [[nodiscard]] const State* find(const WatchedName& name) const;  // null: not watched
   [[nodiscard]] size_t unasked() const noexcept;  // names that nothing is known about yet
   [[nodiscard]] size_t in_flight() const noexcept { return in_flight_; }
@@ -92,10 +94,11 @@ class NameWatch {
   void take_good(Entry& entry, Resolution& result);
   void take_bad(Entry& entry, ResolveError error);
   void forget(Entry& entry);
+  void cancel_query(Entry& entry);
   void wait(Entry& entry, uint64_t delay_ms);
 
   runtime::Reactor& reactor_;
-  Resolver& resolver_;
+  Resolver* resolver_;
   NameWatchOptions options_;
   OnChange on_change_;
   OnTrouble on_trouble_;

@@ -1,7 +1,7 @@
 // Names to addresses: c-ares on control's thread and ring, without a thread of its own (its sockets
 // are watched by poll operations, its timeouts are a timer of the reactor). /etc/hosts is honoured,
-// addresses need no query, SRV names lead to addresses by option. One per control thread, owned by
-// the supervisor: stop(), turn the reactor until stopped(), then destroy. Built with -Dcares only
+// addresses need no query, SRV names lead to addresses by option. Owned by the table of upstreams;
+// control thread: stop(), turn the reactor until stopped(), then destroy. Built with -Dcares only
 // (WEIR_CARES). Limits: kQueriesMax requests at a time, kAddressesMax addresses an answer.
 #pragma once
 
@@ -101,6 +101,10 @@ class Resolver {
                  Callback callback);
   // True: the callback will not be called any more (and is gone). False: it was.
   bool cancel(Handle handle);
+  // What needs no query: addresses, what the hosts file names, localhost (RFC 6761). As resolve()
+  // would answer; nothing otherwise.
+  std::vector<ResolvedAddress> instant(std::string_view name, uint16_t port,
+                                       const ResolveOptions& options);
   // Reads resolv.conf again; what is in flight is asked again. False: `error` says why, and the
   // name servers stay those of before. (The hosts file is looked at with each request.)
   bool reload(std::string& error);

@@ -5,17 +5,21 @@
 
 #include <cstdint>
 #include <deque>
+#include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <weir/control/config/config.h>
 #include <weir/control/config/load.h>
+#include <weir/control/control_socket.h>
 #include <weir/control/fd_reader.h>
 #include <weir/control/file_watch.h>
 #include <weir/control/listener_set.h>
 #include <weir/control/snapshot_builder.h>
 #include <weir/control/tls_state.h>
+#include <weir/control/upstream_table.h>
 #include <weir/log/channel.h>
 #include <weir/log/collector.h>
 #include <weir/log/error_log.h>
@@ -82,6 +86,11 @@ class Supervisor {
 
   // supervisor_reload.cc
   void reload(bool only_if_changed);
+  // For ctl, which is told the outcome. The error is a sentence, what is wrong has been logged.
+  std::expected<void, std::string> reload_by_order();
+  std::optional<config::Config> load_next(bool only_if_changed);
+  void begin_next(config::Config next);
+  void apply_next();
   bool apply(config::Config next);
   bool take_tls(const config::Config& config, proxy::Generation& generation, TlsPlan& plan);
   void note_tls_files(const config::Config& config, FileFingerprints known);
@@ -95,6 +104,18 @@ class Supervisor {
   void on_rotation_tick();
   void send_tickets();
   void arm_rotation();
+
+  // supervisor_upstreams.cc
+  void make_upstreams();
+  void wait_for_names();
+  void on_names_tick();
+  void stop_upstreams();
+  void log_upstream_stats();
+
+  // supervisor_control.cc
+  bool open_control();
+  void start_control();
+  void stop_control();
 
   // supervisor.cc
   void turn();
@@ -137,7 +158,12 @@ class Supervisor {
   std::unique_ptr<runtime::Reactor> reactor_;
   std::unique_ptr<FdReader> signals_;
   std::unique_ptr<FileWatch> watch_;
-  std::unique_ptr<TlsState> tls_;  // before cell_ and cores_, which use it
+  std::unique_ptr<TlsState> tls_;                // before cell_ and cores_, which use it
+  std::unique_ptr<net::tls::Engine> check_tls_;  // of health checks; outlives the reactor
+  std::unique_ptr<UpstreamTable> upstreams_;
+  std::unique_ptr<ControlSocket> control_;  // null: none is configured
+  // Loaded and good; for a moment its new names are waited for.
+  std::optional<config::Config> next_;
   std::unique_ptr<proxy::GenerationCell> cell_;
   std::unique_ptr<ListenerSet> listeners_;
   std::vector<std::unique_ptr<CoreSlot>> cores_;
@@ -152,6 +178,7 @@ class Supervisor {
   Tick<&Supervisor::on_phase_deadline> phase_deadline_{*this};
   Tick<&Supervisor::on_reload_tick> reload_tick_{*this};
   Tick<&Supervisor::on_rotation_tick> rotation_tick_{*this};
+  Tick<&Supervisor::on_names_tick> names_tick_{*this};
 };
 
 }  // namespace weir::control

@@ -25,6 +25,8 @@ struct Counters {
   uint64_t upstream_errors = 0;
   uint64_t stale_retries = 0;  // a pooled connection had been closed by the origin
   uint64_t failovers = 0;      // another server was tried
+  uint64_t hedged = 0;         // a second server was asked beside the first
+  uint64_t ejections = 0;      // servers put aside by passive checks or circuit breakers
   uint64_t access_records_dropped = 0;
   uint64_t body_bytes_buffered = 0;   // relayed through pool buffers
   uint64_t body_bytes_direct = 0;     // relayed through the core's scratch

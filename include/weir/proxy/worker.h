@@ -58,6 +58,20 @@ class Worker {
   // `number` tells older keys from newer ones.
   void use_tickets(std::unique_ptr<net::tls::TicketKeyRing> tickets, uint64_t number) noexcept;
 
+  // What control says of upstreams between two generations. `epoch`: of the newest generation when
+  // it said so; a newer one than that holds it already.
+  void update_upstream(const route::UpstreamSpec& spec, uint64_t epoch);
+  void set_server(uint32_t upstream, uint64_t identity, route::ServerState state, uint32_t weight,
+                  uint64_t epoch);
+
+  void note_reached(uint32_t upstream, uint64_t identity, uint64_t epoch);
+  // Whom to tell of a server that was put aside because nothing could be connected.
+  using OnUnreachable = void (*)(void* context, uint32_t upstream, uint64_t identity);
+  void on_unreachable(OnUnreachable handler, void* context) noexcept {
+    on_unreachable_ = handler;
+    unreachable_context_ = context;
+  }
+
   // Graceful end: every response from now on closes its connection, and idle connections are closed
   // after `idle_grace_ms` (a request that was already on its way is answered).
   void drain(uint64_t idle_grace_ms) noexcept;
@@ -100,9 +114,13 @@ class Worker {
     explicit DrainTimer(Worker& owner) noexcept : Timer(&Worker::on_drain_timer), worker(owner) {}
     Worker& worker;
   };
+  static void on_pool_event(void* context, const upstream::PoolEvent& event);
+  bool up_to_date(uint64_t epoch);
   static void on_drain_timer(runtime::Timer& timer) noexcept;
   void close_idle_clients() noexcept;
 
+  OnUnreachable on_unreachable_ = nullptr;
+  void* unreachable_context_ = nullptr;
   runtime::TaskGroup tasks_;
   std::unique_ptr<net::tls::TicketKeyRing> tickets_;  // the newest; null: those of the contexts
   uint64_t tickets_number_ = 0;

@@ -45,8 +45,79 @@ struct BalanceSpec {
   uint32_t slow_start_ms = 0;       // 0: a server that joins has its full weight at once
 };
 
+inline constexpr uint32_t kTriesMax = 16;  // at servers, of one request
+
+// When a request that a server has failed goes to another one.
+struct RetrySpec {
+  uint32_t tries_max = 3;  // the first one included, at most kTriesMax; 1: no retries
+  // Refused, unreachable, no TLS, not in time: nothing of the request was sent.
+  bool on_connect = true;
+  bool on_reset = true;               // the connection ended before an answer came
+  bool on_timeout = false;            // no answer came in time
+  std::vector<uint16_t> on_status{};  // 500 to 599
+  // Also requests that are not to be repeated (RFC 9110 9.2.2), once something of them was sent.
+  bool non_idempotent = false;
+  uint32_t try_timeout_ms = 0;      // of one try, until its answer begins; 0: response_timeout
+  uint32_t total_timeout_ms = 0;    // waiting and all tries, until an answer begins; 0: none
+  uint32_t budget_percent = 20;     // of the requests may be retries
+  uint32_t budget_per_second = 10;  // and so many besides, over all cores
+  uint32_t hedge_after_ms = 0;      // idempotent ones without content: also to another; 0: never
+};
+
+// Passive health: what the requests themselves tell of a server (upstream/outlier.h).
+struct OutlierSpec {
+  bool enabled = true;
+  uint32_t consecutive_errors = 5;     // 0: not judged by that
+  uint32_t error_percent = 50;         // of the requests in the window; 0: not judged by that
+  uint32_t error_requests_min = 20;    // so many at least
+  uint32_t window_ms = 10'000;         //
+  uint32_t latency_percent = 0;        // median against the median of the others'; 0: not judged
+  uint32_t latency_floor_ms = 100;     // below that nobody is slow
+  uint32_t latency_requests_min = 10;  // in the window; of the others as well
+  uint32_t ejection_ms = 10'000;       // the first time; doubled each time
+  uint32_t ejection_max_ms = 300'000;
+  uint32_t ejected_percent_max = 50;  // of all servers
+  uint32_t servers_left_min = 1;      // neither down nor ejected; at least 1
+
+  friend bool operator==(const OutlierSpec&, const OutlierSpec&) = default;
+};
+
+// The circuit breaker of each server (upstream/circuit.h).
+struct CircuitSpec {
+  uint32_t failures = 0;     // in a row; 0: no circuit breaker
+  uint32_t open_ms = 1'000;  // the first time; doubled while it does not close
+  uint32_t open_max_ms = 30'000;
+  uint32_t trials_max = 1;  // half-open: at a time
+  uint32_t successes = 2;   // half-open: until it closes
+  // A trial of which nothing is heard for so long is given up; longer than a request may take.
+  uint32_t trial_timeout_ms = 60'000;
+
+  friend bool operator==(const CircuitSpec&, const CircuitSpec&) = default;
+};
+
+// Sessions that stay with their server by a signed cookie (upstream/balance_sticky.h).
+struct StickySpec {
+  std::string cookie{};    // its name; empty: none
+  std::string key{};       // bytes; at least StickySigner::kKeyBytesMin
+  std::string path = "/";  // Path of the cookie
+  uint32_t age_max_s = 0;  // 0: of the browser's session
+  bool secure = false;
+  std::string same_site{};  // "Lax", "Strict", "None"; empty: not said
+
+  friend bool operator==(const StickySpec&, const StickySpec&) = default;
+};
+
+// What control knows of a server beside its configuration.
+enum class ServerState : uint8_t {
+  kUp,
+  kDraining,  // no new requests, except those that a sticky session binds to it
+  kDown,      // health checks or an operator said so
+  kEjected,   // passive checks or a circuit breaker said so (of one core)
+};
+
 struct ServerSpec {
-  std::string address_text;     // as configured: "10.0.0.1:80", "unix:/x" or "host:80"
+  std::string address_text;     // "10.0.0.1:80", "unix:/x"; of a name without address "host:80"
+  std::string name{};           // as configured, where that differs: "host:80"
   base::SocketAddress address;  // meaningful when `resolved`
   bool resolved = false;        // false: a name that has to be looked up
   uint32_t weight = 1;          // 0 takes no traffic; the sum over an upstream must not be 0
@@ -54,9 +125,13 @@ struct ServerSpec {
   // With UpstreamSpec::tls: the name or IP address (no brackets) that the server's certificate has
   // to have; a name is also sent as SNI. Empty: neither.
   std::string tls_name{};
-  uint32_t max_connections = 0;  // requests under way at once, over all cores; 0: no limit
-  uint32_t priority = 0;         // lower ones first
-  bool backup = false;           // after all that are none, whatever the priorities
+  uint32_t max_connections = 0;          // requests under way at once, over all cores; 0: no limit
+  uint32_t priority = 0;                 // lower ones first
+  bool backup = false;                   // after all that are none, whatever the priorities
+  ServerState state = ServerState::kUp;  // as control knows it; never kEjected
+  // Servers with the same number are one host by IPv4 and IPv6: connects may race (RFC 8305). 0: no
+  // such host.
+  uint32_t race_group = 0;
 };
 
 // How TLS is spoken to the servers of an upstream. Files are only named here; control reads them.
@@ -86,6 +161,14 @@ struct UpstreamSpec {
   uint32_t max_connecting = 64;
   std::string host_header;  // empty: pass the client's Host
   BalanceSpec balance;
+  RetrySpec retry{};
+  OutlierSpec outliers{};
+  CircuitSpec circuit{};
+  StickySpec sticky{};
+  uint32_t max_connections = 0;  // requests under way, over all cores; 0: no limit
+  uint32_t max_pending = 1024;   // that wait for a server with room, over all cores
+  uint32_t pending_timeout_ms = 5'000;
+  uint32_t connect_race_ms = 250;  // head start of the first connect of a race; 0: no race
   bool tls = false;
   UpstreamTlsSpec tls_settings;  // meaningful with `tls`
 };

@@ -7,6 +7,8 @@
 #include <weir/base/ip.h>
 #include <weir/net/tls/engine.h>
 #include <weir/proxy/counters.h>
+#include <weir/route/spec.h>
+#include <weir/upstream/sample.h>
 
 namespace weir::server {
 
@@ -22,10 +24,15 @@ struct Command {
     kCloseListener,  // id: stop accepting, in value ms; its connections stay
     kNewGeneration,  // look at the cell (the message only wakes)
     kNewTickets,     // *tickets (owned by the core from now on): ticket keys; value: their number
-    kDrain,          // close listeners, finish what runs; value: grace in ms for idle connections
-    kCancelAll,      // end everything now
-    kScrape,         // copy the counters into *scrape, answer kScraped
-    kStop,           // leave the loop; the core must be quiet
+    kUpstream,  // *upstream (owned by the core from now on): its servers as control knows them now;
+                // epoch: of the newest generation when it was sent
+    kServer,    // id: of the upstream; value: the server's identity; state; weight; epoch
+    kReached,   // id, value: as kServer; a check has reached it; epoch
+    kDrain,     // close listeners, finish what runs; value: grace in ms for idle connections
+    kCancelAll,        // end everything now
+    kScrape,           // copy the counters into *scrape, answer kScraped
+    kScrapeUpstreams,  // copy the numbers of upstreams into *upstreams, answer kUpstreamsScraped
+    kStop,             // leave the loop; the core must be quiet
   };
   Kind kind = Kind::kNewGeneration;
   uint32_t id = 0;
@@ -34,6 +41,11 @@ struct Command {
   base::SocketAddress address{};
   struct Scrape* scrape = nullptr;
   net::tls::TicketKeyRing* tickets = nullptr;
+  const route::UpstreamSpec* upstream = nullptr;
+  upstream::UpstreamScrape* upstreams = nullptr;
+  uint64_t epoch = 0;
+  uint32_t weight = 0;
+  route::ServerState state = route::ServerState::kUp;
   bool tls = false;
   uint16_t redirect_https = 0;
 };
@@ -60,9 +72,13 @@ struct Notice {
     kListenerClosed,  // id
     kQuiet,           // drained or cancelled: nothing is left
     kScraped,
+    kUpstreamsScraped,
+    kUnreachable,  // id: of the upstream; value: the server's identity; put aside since nothing
+                   // could be connected
   };
   Kind kind = Kind::kStarted;
   uint32_t id = 0;
+  uint64_t value = 0;
   base::Error error{};
 };
 

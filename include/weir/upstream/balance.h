@@ -36,8 +36,11 @@ struct BalanceOptions {
 // Facts of one request.
 struct Pick {
   uint64_t now_ns = 0;
-  uint64_t key = 0;                   // hash_key() or hash_client(), for the algorithms by hash
+  uint64_t key = 0;         // hash_key() or hash_client(), for the algorithms by hash
+  uint64_t sticky_tag = 0;  // of the request's cookie, for Pool; 0: none
+  bool has_place = false;   // for Pool: it counts already, at a server it is about to leave
   std::span<const uint64_t> tried{};  // identities that this request is not to get again; few
+  uint32_t race_group = 0;            // only servers of this group (ServerFacts); 0: all
 };
 
 enum class NoServer : uint8_t {
@@ -80,6 +83,13 @@ class Balancer {
   void end(const Choice& choice, uint64_t latency_ns, uint64_t now_ns) noexcept;
 
   [[nodiscard]] std::span<const BalancedServer> servers() const noexcept { return servers_; }
+  // For Pool, which keeps what it knows of a server with it. Its facts are changed by the calls
+  // above.
+  [[nodiscard]] BalancedServer& at(int place) noexcept {
+    return servers_[static_cast<size_t>(place)];
+  }
+  // Some server may take requests, if it has room.
+  [[nodiscard]] bool any_open() const noexcept;
   [[nodiscard]] int find(uint64_t identity) const noexcept;  // place or -1
   [[nodiscard]] const BalanceOptions& options() const noexcept { return options_; }
   // No server, and none that left while requests were under way to it.
@@ -103,18 +113,21 @@ class Balancer {
     uint64_t identity;
     uint32_t active;
   };
+  enum class Better : uint8_t { kNeither, kFirst, kSecond };
 
   int choose_in(Group& group, const Pick& pick) noexcept;
-  int round_robin(const Group& group, const Pick& pick, const BalancedServer* like) noexcept;
+  int round_robin(const Group& group, const Pick& pick) noexcept;
   int least_connections(const Group& group, const Pick& pick) noexcept;
+  void pass_turn(const Group& group, const Pick& pick, int taken, int64_t ahead) noexcept;
   int two_choices(const Group& group, const Pick& pick) noexcept;
   int weighted_random(const Group& group, const Pick& pick) noexcept;
   int by_hash(const Group& group, const Pick& pick) const noexcept;
   [[nodiscard]] int by_rank(const Group& group, const Pick& pick, bool strict) const noexcept;
   [[nodiscard]] bool usable(const BalancedServer& server, const Pick& pick) const noexcept;
   [[nodiscard]] bool within_bound(const Group& group, const BalancedServer& server) const noexcept;
-  [[nodiscard]] bool second_is_better(const BalancedServer& first, const BalancedServer& second,
-                                      uint64_t now_ns) const noexcept;
+  bool exchange(BalancedServer& first, BalancedServer& second, uint64_t now_ns) noexcept;
+  [[nodiscard]] Better better_of(const BalancedServer& first, const BalancedServer& second,
+                                 uint64_t now_ns) const noexcept;
   [[nodiscard]] uint32_t locate(const Group& group, uint64_t hash) const noexcept;
   [[nodiscard]] NoServer missing(const Pick& pick) const noexcept;
   [[nodiscard]] Choice choice_of(int place) const noexcept;

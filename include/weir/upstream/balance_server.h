@@ -6,16 +6,15 @@
 #include <cstdint>
 #include <string_view>
 
+#include <weir/route/spec.h>
+#include <weir/upstream/circuit.h>
+#include <weir/upstream/sample.h>
+
 namespace weir::upstream {
 
 class Endpoint;
 
-enum class ServerState : uint8_t {
-  kUp,
-  kDraining,  // no new requests, except those that a sticky session binds to it
-  kDown,      // health checks or an operator said so
-  kEjected,   // passive checks said so
-};
+using route::ServerState;
 std::string_view to_string(ServerState state) noexcept;
 
 // What control knows of a server.
@@ -27,6 +26,7 @@ struct ServerFacts {
   uint32_t max_connections = 0;  // this core's share; 0: no limit
   uint32_t priority = 0;         // lower ones first
   bool backup = false;           // after all that are none, whatever the priorities
+  uint32_t race_group = 0;       // as in route::ServerSpec
   ServerState state = ServerState::kUp;  // of one that was not there before; others keep theirs
 };
 
@@ -55,6 +55,12 @@ struct BalancedServer {
   uint64_t ramp_end_ns = 0;  // 0: at full weight
   int64_t turn = 0;          // of smooth weighted round robin
   PeakLatency latency;
+  // What makes up facts.state (Pool): what control said, passive checks, the circuit breaker.
+  ServerState told = ServerState::kUp;
+  bool ejected = false;
+  bool unreachable = false;  // its last failure was that nothing could be connected
+  CircuitBreaker circuit;
+  ServerCounts counts;
 
   void refresh_open() noexcept {
     open = facts.state == ServerState::kUp && facts.endpoint != nullptr && facts.weight != 0;

@@ -7,17 +7,11 @@
 #include <cstdint>
 #include <string_view>
 
+#include <weir/route/spec.h>
+
 namespace weir::upstream {
 
-struct CircuitOptions {
-  uint32_t failures = 5;     // in a row; 0: no circuit breaker
-  uint32_t open_ms = 1'000;  // the first time; doubled while it does not close
-  uint32_t open_max_ms = 30'000;
-  uint32_t trials_max = 1;  // half-open: at a time
-  uint32_t successes = 2;   // half-open: until it closes
-  // A trial of which nothing is heard for so long is given up; longer than a request may take.
-  uint32_t trial_timeout_ms = 60'000;
-};
+using CircuitOptions = route::CircuitSpec;
 
 enum class CircuitState : uint8_t { kClosed, kOpen, kHalfOpen };
 std::string_view to_string(CircuitState state) noexcept;
@@ -39,6 +33,9 @@ class CircuitBreaker {
   // Requests of a round before say nothing about this one.
   void note(const CircuitOptions& options, uint32_t round, CircuitOutcome outcome,
             uint64_t now_ms) noexcept;
+  // Somebody who has asked the server says that it is well. Requests under way say nothing any
+  // more.
+  void close() noexcept;
   // try_pass() would allow it; for choosing among servers.
   [[nodiscard]] bool would_pass(const CircuitOptions& options, uint64_t now_ms) const noexcept;
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include <weir/base/intrusive_list.h>
 #include <weir/base/ip.h>
@@ -80,18 +81,19 @@ class Endpoint {
 
   void set_limits(const EndpointLimits& limits) noexcept;
   // Connections to another address than this are not used again.
-  void set_address(const base::SocketAddress& address) noexcept;
+  // `text`: of it, for logs.
+  void set_address(const base::SocketAddress& address, std::string_view text);
   // The same with TLS: connections that were made in another way are not used again.
   void set_tls(net::tls::Engine* engine, const std::shared_ptr<net::tls::ClientContext>& context,
                const std::string& host_name);
 
   // An idle connection that is still good, or null. The most recently used first.
   std::unique_ptr<Connection> try_idle() noexcept;
-  // An idle connection, or (always, with `fresh`) a new one; within the connect timeout, waiting
-  // and TLS handshake included. Errors: those of connect(2), kTimedOut, kLimit (too many waiting),
-  // kCancelled, kHandshake.
-  runtime::Task<base::Result<std::unique_ptr<Connection>>> acquire(AcquireHandle& handle,
-                                                                   bool fresh);
+  // An idle connection, or (always, with `fresh`) a new one; within the connect timeout and until
+  // `deadline_ms`, waiting and TLS handshake included. Errors: those of connect(2), kTimedOut,
+  // kLimit (too many waiting), kCancelled, kHandshake.
+  runtime::Task<base::Result<std::unique_ptr<Connection>>> acquire(
+      AcquireHandle& handle, bool fresh, uint64_t deadline_ms = UINT64_MAX);
 
   // Gives a connection back after an exchange that ended cleanly; it is kept if there is room.
   void release(std::unique_ptr<Connection> connection) noexcept;

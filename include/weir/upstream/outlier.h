@@ -13,21 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include <weir/route/spec.h>
+
 namespace weir::upstream {
 
-struct OutlierOptions {
-  uint32_t consecutive_errors = 5;     // 0: not judged by that
-  uint32_t error_percent = 50;         // of the requests in the window; 0: not judged by that
-  uint32_t error_requests_min = 20;    // so many at least
-  uint32_t window_ms = 10'000;         //
-  uint32_t latency_percent = 400;      // median against the median of the others'; 0: not judged
-  uint32_t latency_floor_ms = 100;     // below that nobody is slow
-  uint32_t latency_requests_min = 10;  // in the window; of the others as well
-  uint32_t ejection_ms = 10'000;       // the first time; doubled each time
-  uint32_t ejection_max_ms = 300'000;
-  uint32_t ejected_percent_max = 50;  // of all servers
-  uint32_t servers_left_min = 1;      // neither down nor ejected; at least 1
-};
+using OutlierOptions = route::OutlierSpec;
 
 enum class OutlierCause : uint8_t { kNone, kConsecutive, kRatio, kLatency };
 std::string_view to_string(OutlierCause cause) noexcept;

@@ -1,72 +1,19 @@
-// The upstreams of one core: endpoints by their process-wide id, and a balancer for each upstream
-// by its id. Both live across reloads (with the endpoints their pooled connections, with the
-// balancers counts, latencies and turns); those that no configuration names any more are dropped
-// once nothing uses them.
+// The upstreams of one core: endpoints by their process-wide id, and a pool for each upstream by
+// its id. Both live across reloads (with the endpoints their connections, with the pools counts,
+// latencies, ejections and turns); those that no configuration names any more are dropped once
+// nothing uses them.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include <weir/route/snapshot.h>
-#include <weir/upstream/balance.h>
 #include <weir/upstream/endpoint.h>
+#include <weir/upstream/pool.h>
 
 namespace weir::upstream {
-
-class Registry;
-
-// A server that was chosen for a request, which it counts as its own until end() or the destructor,
-// whichever comes first.
-class Turn {
- public:
-  Turn() noexcept = default;
-  Turn(Turn&& other) noexcept { swap(other); }
-  Turn& operator=(Turn&& other) noexcept {
-    end();
-    swap(other);
-    return *this;
-  }
-  ~Turn() { end(); }
-
-  // Nothing was chosen, or it has ended.
-  explicit operator bool() const noexcept { return registry_ != nullptr; }
-  // Why nothing was chosen.
-  [[nodiscard]] NoServer missing() const noexcept { return choice_.missing; }
-  // Those below are for one that has not ended.
-  [[nodiscard]] Endpoint& endpoint() const noexcept { return *endpoint_; }
-  [[nodiscard]] uint64_t identity() const noexcept { return choice_.identity; }
-  // The server's time counts from here, not from the choice.
-  void restart_clock(uint64_t now_ns) noexcept { begin_ns_ = now_ns; }
-  // It has answered, or was waited for in vain; a turn that ends without says nothing of its speed.
-  void note_latency(uint64_t now_ns) noexcept {
-    latency_ns_ = now_ns > begin_ns_ ? now_ns - begin_ns_ : 1;
-    seen_ns_ = now_ns;
-  }
-  void end() noexcept;
-
- private:
-  friend class Registry;
-  void swap(Turn& other) noexcept {
-    std::swap(registry_, other.registry_);
-    std::swap(endpoint_, other.endpoint_);
-    std::swap(choice_, other.choice_);
-    std::swap(upstream_, other.upstream_);
-    std::swap(begin_ns_, other.begin_ns_);
-    std::swap(latency_ns_, other.latency_ns_);
-    std::swap(seen_ns_, other.seen_ns_);
-  }
-
-  Registry* registry_ = nullptr;
-  Endpoint* endpoint_ = nullptr;
-  Choice choice_;
-  uint32_t upstream_ = 0;
-  uint64_t begin_ns_ = 0;
-  uint64_t latency_ns_ = 0;
-  uint64_t seen_ns_ = 0;
-};
 
 class Registry {
  public:
@@ -76,7 +23,7 @@ class Registry {
   Registry(runtime::Reactor& reactor, uint32_t cores, uint64_t random_seed,
            net::tls::Engine* tls = nullptr) noexcept
       : reactor_(reactor), cores_(cores), random_seed_(random_seed), tls_(tls) {}
-  Registry(const Registry&) = delete;  // turns know where it is
+  Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
   ~Registry();  // no turn is under way
 
@@ -90,13 +37,22 @@ class Registry {
   void sweep();
   [[nodiscard]] bool sweep_due() const noexcept { return sweep_due_; }
 
-  // Chooses a server of the upstream with this id as the newest snapshot that names it has it (a
-  // request may be pinned to an older one), and counts the request there.
-  Turn choose(uint32_t upstream_id, const Pick& pick) noexcept;
-  // Null: no snapshot named it, or it was swept. For states and weights that others set.
-  [[nodiscard]] Balancer* balancer(uint32_t upstream_id) noexcept {
-    return upstream_id < balancers_.size() ? balancers_[upstream_id].get() : nullptr;
+  // Servers that were put aside and came back, from adopt() on.
+  void on_event(Pool::OnEvent handler, void* context) noexcept {
+    on_event_ = handler;
+    event_context_ = context;
   }
+  // Between two snapshots: the servers of one upstream are these now. One that the newest snapshot
+  // does not name is left alone.
+  void update(const route::UpstreamSpec& spec);
+  void set_server(uint32_t upstream_id, uint64_t identity, ServerState state, uint32_t weight);
+
+  // The upstream with this id as the newest snapshot that names it has it (a request may be pinned
+  // to an older one). Null: no snapshot named it, or it was swept.
+  [[nodiscard]] Pool* pool(uint32_t upstream_id) noexcept {
+    return upstream_id < pools_.size() ? pools_[upstream_id].get() : nullptr;
+  }
+  void sample(UpstreamScrape& out) const;
 
   void close_idle() noexcept;
   [[nodiscard]] uint32_t idle_connections() const noexcept;
@@ -107,26 +63,20 @@ class Registry {
  private:
   Endpoint* endpoint_for(const route::UpstreamSpec& spec, const route::ServerSpec& server,
                          const std::shared_ptr<net::tls::ClientContext>& tls);
-  Balancer& balancer_for(const route::UpstreamSpec& spec);
+  Pool& pool_for(const route::UpstreamSpec& spec);
+  void set(Pool& pool, const route::UpstreamSpec& spec);
 
   runtime::Reactor& reactor_;
   uint32_t cores_;
   uint64_t random_seed_;
   net::tls::Engine* tls_;
+  Pool::OnEvent on_event_ = nullptr;
+  void* event_context_ = nullptr;
   bool sweep_due_ = false;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by endpoint id; null where unused
-  std::vector<bool> named_;                           // by endpoint id: in the newest snapshot
-  std::vector<std::unique_ptr<Balancer>> balancers_;  // by upstream id; null where unused
-  std::vector<bool> balanced_;                        // by upstream id: in the newest snapshot
+  std::vector<bool> named_;                           // by endpoint id: of a pool's servers
+  std::vector<std::unique_ptr<Pool>> pools_;          // by upstream id; null where unused
+  std::vector<bool> pooled_;                          // by upstream id: in the newest snapshot
 };
-
-inline void Turn::end() noexcept {
-  if (registry_ == nullptr) return;
-  Registry& registry = *std::exchange(registry_, nullptr);
-  // One with requests under way is never dropped.
-  if (Balancer* balancer = registry.balancer(upstream_)) {
-    balancer->end(choice_, latency_ns_, seen_ns_);
-  }
-}
 
 }  // namespace weir::upstream

@@ -42,11 +42,32 @@ bool same_member(const void* a, const void* b) {
   return static_cast<const Object*>(a)->*Member == static_cast<const Object*>(b)->*Member;
 }
 
+// For a row about a member of a member.
+template <auto Outer, auto Inner>
+void store_within(void* object, const ScalarValue& value) {
+  using Object = typename MemberPointer<decltype(Outer)>::Object;
+  store_member<Inner>(&(static_cast<Object*>(object)->*Outer), value);
+}
+
+template <auto Outer, auto Inner>
+bool same_within(const void* a, const void* b) {
+  using Object = typename MemberPointer<decltype(Outer)>::Object;
+  return same_member<Inner>(&(static_cast<const Object*>(a)->*Outer),
+                            &(static_cast<const Object*>(b)->*Outer));
+}
+
 // A scalar row.
 template <auto Member>
 constexpr Setting bind(Setting row) {
   row.store = store_member<Member>;
   row.same = same_member<Member>;
+  return row;
+}
+
+template <auto Outer, auto Inner>
+constexpr Setting bind_within(Setting row) {
+  row.store = store_within<Outer, Inner>;
+  row.same = same_within<Outer, Inner>;
   return row;
 }
 

@@ -130,6 +130,42 @@ void check_routes(Reader& reader) {
   }
 }
 
+void check_control(Reader& reader) {
+  const std::string& path = reader.config.control.socket;
+  if (path.empty()) return;
+  const auto address = base::SocketAddress::parse("unix:" + path);
+  for (const Listener& listener : reader.config.listeners) {
+    if (!address || !(listener.address == *address)) continue;
+    reader.error(place_of(reader, "control.socket"), "control.socket",
+                 "is that of the listener in line " + std::to_string(listener.place.line));
+  }
+}
+
+// A browser keeps one cookie of a name and path for a site: the second upstream's takes the place
+// of the first one's, and neither session sticks.
+void check_sticky(Reader& reader) {
+  std::unordered_map<std::string, uint32_t> seen;
+  std::vector<bool> told(reader.config.upstreams.size());
+  for (const Route& route : reader.config.routes) {
+    const auto* proxy = std::get_if<route::ProxyAction>(&route.spec.action);
+    if (proxy == nullptr) continue;
+    const Upstream& upstream = reader.config.upstreams[proxy->upstream];
+    if (!upstream.sticky.enabled) continue;
+    const std::vector<std::string> any = {"*"};
+    for (const std::string& host : route.spec.hosts.empty() ? any : route.spec.hosts) {
+      const std::string key = host + '\n' + upstream.sticky.cookie + '\n' + upstream.sticky.path;
+      const uint32_t first = seen.emplace(key, proxy->upstream).first->second;
+      if (first == proxy->upstream || told[proxy->upstream]) continue;
+      told[proxy->upstream] = true;
+      reader.warn(route.place, route.key,
+                  "the upstreams " + quoted(reader.config.upstreams[first].name) + " and " +
+                      quoted(upstream.name) + " have the same sticky cookie " +
+                      quoted(upstream.sticky.cookie) + " for the host " + host +
+                      ": give them different names or paths");
+    }
+  }
+}
+
 void check_upstreams(Reader& reader) {
   std::vector<bool> used(reader.config.upstreams.size());
   const auto use = [&used](uint32_t upstream) {
@@ -157,9 +193,11 @@ void cross_check(Reader& reader) {
   check_server(reader);
   check_listeners(reader);
   check_routes(reader);
+  check_control(reader);
   // After an error a route may have no upstream, or the wrong one.
   if (reader.error_count() == 0) {
     check_upstreams(reader);
+    check_sticky(reader);
     check_tls_use(reader);
   }
 }

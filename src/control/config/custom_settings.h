@@ -45,6 +45,36 @@ std::optional<route::ProxyAction> read_proxy_target(Reader& reader, const Node& 
 uint32_t implicit_upstream(Reader& reader, std::string name, UpstreamServer server,
                            const Place& place);
 
+std::string_view check_host_header(const ScalarValue& value);
+
+// health.cc, object: UpstreamSettings; read_check_headers, read_expected_status: HealthSettings
+void read_health_check(Reader& reader, const TableEntry& entry, void* object);
+void read_check_headers(Reader& reader, const TableEntry& entry, void* object);
+void read_expected_status(Reader& reader, const TableEntry& entry, void* object);
+void read_passive_check(Reader& reader, const TableEntry& entry, void* object);
+void read_circuit_breaker(Reader& reader, const TableEntry& entry, void* object);
+void read_health_defaults(Reader& reader, const Node& table,
+                          const KeyPath& path);  // [health_check]
+std::string_view check_method(const ScalarValue& value);
+std::string_view check_check_path(const ScalarValue& value);
+std::string_view check_expected_body(const ScalarValue& value);
+
+// failover.cc, object: UpstreamSettings
+void read_retry_on(Reader& reader, const TableEntry& entry, void* object);
+void read_sticky(Reader& reader, const TableEntry& entry, void* object);
+// `path`: of the table that has given some of them.
+void check_retries(Reader& reader, const KeyPath& path, const UpstreamSettings& settings);
+std::string_view check_cookie_name(const ScalarValue& value);
+std::string_view check_cookie_path(const ScalarValue& value);
+std::string_view check_same_site(const ScalarValue& value);
+
+// service.cc, object: ResolverSettings, ControlSettings
+void read_name_servers(Reader& reader, const TableEntry& entry, void* object);
+void read_socket_mode(Reader& reader, const TableEntry& entry, void* object);
+void read_resolver(Reader& reader, const Node& table, const KeyPath& path);  // [resolver]
+std::string_view check_control_socket(const ScalarValue& value);
+inline constexpr uint32_t kDefaultSocketMode = 0600;
+
 // routes.cc, object: RouteDraft
 void read_hosts(Reader& reader, const TableEntry& entry, void* object);
 void read_route_path(Reader& reader, const TableEntry& entry, void* object);

@@ -7,6 +7,7 @@
 #include <weir/control/config/config.h>
 #include <weir/control/config/schema.h>
 
+#include "custom_settings.h"
 #include "route_draft.h"
 #include "suggest.h"
 #include "tls_names.h"
@@ -66,7 +67,21 @@ TlsSettings::TlsSettings()
       alpn{std::string(kHttp11)} {
   apply_defaults(section("tls"), this);
 }
-UpstreamSettings::UpstreamSettings() { apply_defaults(section("upstream_defaults"), this); }
+HealthSettings::HealthSettings() : expected_status(1) {
+  apply_defaults(section("health_check"), this);
+}
+StickySettings::StickySettings() { apply_defaults(section("sticky"), this); }
+UpstreamSettings::UpstreamSettings() {
+  apply_defaults(section("upstream_defaults"), this);
+  apply_defaults(section("passive_check"), &passive);
+  apply_defaults(section("circuit_breaker"), &circuit);
+  // It takes a table to switch them on.
+  health.enabled = false;
+}
+ResolverSettings::ResolverSettings() { apply_defaults(section("resolver"), this); }
+ControlSettings::ControlSettings() : socket_mode(kDefaultSocketMode) {
+  apply_defaults(section("control"), this);
+}
 RedirectDraft::RedirectDraft() { apply_defaults(section("route.redirect"), this); }
 RespondDraft::RespondDraft() { apply_defaults(section("route.respond"), this); }
 

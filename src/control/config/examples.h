@@ -68,6 +68,8 @@ connect_timeout = "2s"
 inline constexpr std::string_view kUpstreamExample = R"([upstream.app]
 servers = ["10.0.0.1:3000", {address = "10.0.0.2:3000", weight = 2}, "app.internal:3000"]
 response_timeout = "5m"
+retry_on = ["connect", "reset", 503]
+total_timeout = "6m"
 
 [upstream.cached]
 servers = [
@@ -83,6 +85,60 @@ hash_load_bound = 150
 servers = ["https://api.internal", "https://10.0.0.3:8443"]
 tls_server_name = "api.internal"
 tls_ca_path = "/etc/weir/tls/internal-ca.crt"
+)";
+
+inline constexpr std::string_view kResolverExample = R"([resolver]
+servers = ["10.0.0.53", "[fd00::53]:53"]
+max_ttl = "1m"
+)";
+
+inline constexpr std::string_view kControlExample = R"([control]
+socket = "/run/weir/control.sock"
+socket_mode = "0660"
+)";
+
+inline constexpr std::string_view kHealthCheckExample = R"([health_check]
+path = "/healthz"
+interval = "2s"
+timeout = "1s"
+
+[upstream.app]
+servers = ["10.0.0.1:3000", "10.0.0.2:3000"]
+
+[upstream.app.health_check]
+headers = {Authorization = "Bearer ${CHECK_TOKEN:-none}"}
+expected_status = [200, 204]
+
+[upstream.mail]
+servers = ["10.0.0.3:8025"]
+health_check = {type = "tcp"}
+
+[upstream.legacy]
+servers = ["10.0.0.4:80"]
+health_check = {enabled = false}
+)";
+
+inline constexpr std::string_view kPassiveCheckExample = R"([upstream.app]
+servers = ["10.0.0.1:3000", "10.0.0.2:3000", "10.0.0.3:3000"]
+
+[upstream.app.passive_check]
+consecutive_errors = 3
+slow_percent = 400
+max_ejected_percent = 34
+)";
+
+inline constexpr std::string_view kCircuitBreakerExample = R"([upstream_defaults.circuit_breaker]
+failures = 10
+open_time = "2s"
+)";
+
+inline constexpr std::string_view kStickyExample = R"([upstream.shop]
+servers = ["10.0.0.1:3000", "10.0.0.2:3000"]
+
+[upstream.shop.sticky]
+cookie = "shop_server"
+max_age = "1h"
+secure = true
 )";
 
 inline constexpr std::string_view kRouteExample = R"([[route]]

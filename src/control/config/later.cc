@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::string_view kAcme = "the automatic certificates release";
 constexpr std::string_view kEarlyData = "the early data release";
-constexpr std::string_view kUpstreams = "the balancing and health check release";
 constexpr std::string_view kHttp2 = "the HTTP/2 release";
 constexpr std::string_view kHttp3 = "the HTTP/3 release";
 constexpr std::string_view kAccess = "the access control release";
@@ -26,7 +25,6 @@ constexpr std::string_view kErrorPages = "the error pages release";
 
 constexpr std::array kLater = {
     LaterKey{"", "acme", kAcme},
-    LaterKey{"", "health_check", kUpstreams},
     LaterKey{"", "http2", kHttp2},
     LaterKey{"", "http3", kHttp3},
     LaterKey{"", "rate_limit", kAccess},
@@ -71,16 +69,6 @@ constexpr std::array kLater = {
     LaterKey{"tls", "auto*", kAcme},
     LaterKey{"tls", "early_data*", kEarlyData},
 
-    LaterKey{"upstream_defaults", "health_check", kUpstreams},
-    LaterKey{"upstream_defaults", "retr*", kUpstreams},
-    LaterKey{"upstream_defaults", "circuit_breaker", kUpstreams},
-    LaterKey{"upstream_defaults", "max_connections", kUpstreams},
-    LaterKey{"upstream.NAME", "health_check", kUpstreams},
-    LaterKey{"upstream.NAME", "retr*", kUpstreams},
-    LaterKey{"upstream.NAME", "sticky*", kUpstreams},
-    LaterKey{"upstream.NAME", "circuit_breaker", kUpstreams},
-    LaterKey{"upstream.NAME", "max_connections", kUpstreams},
-    LaterKey{"upstream.NAME", "resolve*", kUpstreams},
     LaterKey{"upstream.NAME", "protocol", kHttp2},
     LaterKey{"upstream.NAME", "proxy_protocol", kProxyProtocol},
 
@@ -96,7 +84,6 @@ constexpr std::array kLater = {
     LaterKey{"route", "response_headers", kHeaders},
     LaterKey{"route", "compress*", kCompression},
     LaterKey{"route", "cache*", kCache},
-    LaterKey{"route", "retr*", kUpstreams},
     LaterKey{"route", "early_data", kEarlyData},
     LaterKey{"route", "plugins", kPlugins},
     LaterKey{"route", "error_pages", kErrorPages},

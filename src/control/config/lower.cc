@@ -1,7 +1,10 @@
 #include <weir/control/config/lower.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
+
+#include <sys/random.h>
 
 #include <weir/base/check.h>
 
@@ -10,6 +13,16 @@
 namespace weir::control::config {
 
 namespace {
+
+// Of upstreams without a key_file: sessions outlive a reload, as long as this process does.
+const std::string& process_sticky_key() {
+  static const std::string key = [] {
+    std::string made(32, '\0');
+    WEIR_CHECK(getrandom(made.data(), made.size(), 0) == static_cast<ssize_t>(made.size()));
+    return made;
+  }();
+  return key;
+}
 
 uint32_t milliseconds(Milliseconds value) { return static_cast<uint32_t>(value.count()); }
 
@@ -41,6 +54,53 @@ void lower_balance(const Upstream& upstream, route::BalanceSpec& spec) {
   spec.slow_start_ms = milliseconds(upstream.slow_start);
 }
 
+void lower_retry(const Upstream& upstream, route::RetrySpec& spec) {
+  const RetrySettings& retry = upstream.retry;
+  spec.tries_max = retry.retries + 1;
+  spec.on_connect = retry.on_connect;
+  spec.on_reset = retry.on_reset;
+  spec.on_timeout = retry.on_timeout;
+  spec.on_status = retry.on_status;
+  spec.non_idempotent = retry.non_idempotent;
+  spec.try_timeout_ms = milliseconds(retry.try_timeout);
+  spec.total_timeout_ms = milliseconds(retry.total_timeout);
+  spec.budget_percent = retry.budget_percent;
+  spec.budget_per_second = retry.budget_per_second;
+  spec.hedge_after_ms = milliseconds(retry.hedge_after);
+}
+
+// Longer than a try takes until its answer begins; what it takes besides is not what breaks
+// circuits.
+uint32_t trial_timeout(const Upstream& upstream) {
+  constexpr Milliseconds kLeast{60'000};
+  const Milliseconds whole =
+      upstream.connect_timeout + upstream.send_timeout + upstream.response_timeout;
+  return static_cast<uint32_t>(
+      std::min<int64_t>(std::max(whole, kLeast).count(), int64_t{UINT32_MAX}));
+}
+
+void lower_sticky(const StickySettings& sticky, route::StickySpec& spec) {
+  if (!sticky.enabled) return;
+  spec.cookie = sticky.cookie;
+  spec.key = sticky.key_file.empty() ? process_sticky_key() : sticky.key;
+  spec.path = sticky.path;
+  spec.age_max_s = static_cast<uint32_t>(sticky.max_age.count() / 1000);
+  spec.secure = sticky.secure;
+  spec.same_site = sticky.same_site;
+}
+
+void lower_failover(const Upstream& upstream, route::UpstreamSpec& spec) {
+  lower_retry(upstream, spec.retry);
+  spec.outliers = upstream.passive;
+  spec.circuit = upstream.circuit;
+  spec.circuit.trial_timeout_ms = trial_timeout(upstream);
+  lower_sticky(upstream.sticky, spec.sticky);
+  spec.max_connections = upstream.max_connections;
+  spec.max_pending = upstream.max_pending;
+  spec.pending_timeout_ms = milliseconds(upstream.pending_timeout);
+  spec.connect_race_ms = milliseconds(upstream.connect_race);
+}
+
 route::UpstreamSpec lower_upstream(const Upstream& upstream) {
   route::UpstreamSpec spec;
   spec.name = upstream.name;
@@ -54,6 +114,7 @@ route::UpstreamSpec lower_upstream(const Upstream& upstream) {
   spec.max_connecting = upstream.max_connecting;
   spec.host_header = upstream.host_header;
   lower_balance(upstream, spec.balance);
+  lower_failover(upstream, spec);
   if (upstream.tls) lower_tls(upstream, spec);
   for (const UpstreamServer& server : upstream.servers) {
     route::ServerSpec lowered;

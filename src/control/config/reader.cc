@@ -156,6 +156,10 @@ Reader::Found Reader::find_alias(const Section& section, std::string_view key) {
 }
 
 void Reader::unknown_key(const Section& section, const Member& member, const KeyPath& path) {
+  if (const std::string_view hint = misplaced_key(section, member.key); !hint.empty()) {
+    error(member.place, path, std::string(hint));
+    return;
+  }
   const std::string_view feature = later_feature(section.name, member.key);
   if (!feature.empty()) {
     error(member.place, path, std::string("not available yet: comes with ").append(feature));
@@ -388,6 +392,19 @@ bool Reader::expand_variable(std::string_view inside, const Node& node, const Ke
   }
   out.append(*value);
   return true;
+}
+
+std::optional<Place> Reader::given(const KeyPath& path, std::string_view key) const {
+  const auto found = config.places.find(KeyPath{.parent = &path, .key = key}.to_string());
+  return found != config.places.end() ? std::optional(found->second) : std::nullopt;
+}
+
+std::optional<Reader::Given> Reader::given(const KeyPath& path,
+                                           std::initializer_list<std::string_view> keys) const {
+  for (const std::string_view key : keys) {
+    if (const auto place = given(path, key)) return Given{.key = key, .place = *place};
+  }
+  return std::nullopt;
 }
 
 std::optional<uint32_t> Reader::find_upstream(std::string_view name) const {

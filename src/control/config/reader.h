@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
@@ -81,6 +82,16 @@ class Reader {
   // Whether the node is a table; reports if not.
   bool is_table(const Node& node, const KeyPath& path);
   void unknown_key(const Section& section, const Member& member, const KeyPath& path);
+
+  // Where the table at `path` gives a setting, under whatever name; of sections with `places`.
+  [[nodiscard]] std::optional<Place> given(const KeyPath& path, std::string_view key) const;
+  // Likewise the first of these that is given.
+  struct Given {
+    std::string_view key;
+    Place place;
+  };
+  [[nodiscard]] std::optional<Given> given(const KeyPath& path,
+                                           std::initializer_list<std::string_view> keys) const;
 
   // Index of the upstream of that name, or empty.
   [[nodiscard]] std::optional<uint32_t> find_upstream(std::string_view name) const;

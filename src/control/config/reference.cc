@@ -119,7 +119,8 @@ std::string range_text(const Setting& setting) {
 std::string default_text(const Setting& setting) {
   if (setting.fallback.empty()) return {};
   const bool plain = setting.type == ValueType::kBool || setting.type == ValueType::kInteger ||
-                     setting.fallback == "0" || setting.fallback == "false";
+                     setting.fallback == "0" || setting.fallback == "false" ||
+                     setting.fallback.starts_with('[');
   const std::string quote = plain ? "" : "\"";
   return "`" + quote + std::string(setting.fallback) + quote + "`";
 }

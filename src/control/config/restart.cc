@@ -32,6 +32,7 @@ std::vector<std::string> restart_needed(const Config& running, const Config& nex
   compare("logging", "logging.", &running.logging, &next.logging, result);
   compare("performance", "performance.", &running.performance, &next.performance, result);
   compare("security", "security.", &running.security, &next.security, result);
+  compare("control", "control.", &running.control, &next.control, result);
   return result;
 }
 

@@ -10,9 +10,12 @@
 #include "binding.h"
 #include "custom_settings.h"
 #include "examples.h"
+#include "schema_failover.h"
 #include "schema_files.h"
+#include "schema_health.h"
 #include "schema_parts.h"
 #include "schema_routes.h"
+#include "schema_service.h"
 #include "schema_tls.h"
 #include "schema_upstream.h"
 #include "suggest.h"
@@ -45,14 +48,6 @@ std::string_view check_account(const ScalarValue& value) {
                  is_field_value(value.text)
              ? ""
              : "is not the name of a user or group";
-}
-
-std::string_view check_host_header(const ScalarValue& value) {
-  if (value.text.empty()) return "";
-  // With a port, or without one: then any will do.
-  const bool good = !value.text.starts_with("unix:") && !value.text.starts_with("https://") &&
-                    (parse_server(value.text) || parse_server(std::string(value.text) + ":80"));
-  return good ? "" : "must be a host such as \"app.internal\" or \"app.internal:8080\", or empty";
 }
 
 std::string_view check_power_of_two(const ScalarValue& value) {
@@ -361,7 +356,8 @@ constexpr std::array kSecurity = {
 constexpr std::array kUpstreamServers = {
     Setting{.key = "servers",
             .form = "list of servers",
-            .doc = "Each is `\"IP:PORT\"`, `\"NAME:PORT\"`, `\"unix:/PATH\"`, "
+            .doc = "Each is `\"IP:PORT\"`, `\"NAME:PORT\"` (all addresses of the name, each a "
+                   "server), `\"unix:/PATH\"`, "
                    "`\"https://HOST[:PORT]\"`, or a table, `{address = \"10.0.0.2:80\", weight = "
                    "2}`. Required.",
             .read = read_servers},
@@ -435,9 +431,11 @@ constexpr std::array kUpstreamGeneral = {
 };
 
 constexpr std::array kUpstreamDefaults =
-    concatenated(kUpstreamGeneral, kUpstreamBalance, kUpstreamTlsDefaults);
-constexpr std::array kUpstream = concatenated(kUpstreamServers, kUpstreamGeneral, kUpstreamBalance,
-                                              kUpstreamTls, kUpstreamTlsDefaults);
+    concatenated(kUpstreamGeneral, kUpstreamBalance, kUpstreamFailover, kUpstreamLimits,
+                 kUpstreamNames, kUpstreamChecks, kUpstreamTlsDefaults);
+constexpr std::array kUpstream = concatenated(
+    kUpstreamServers, kUpstreamGeneral, kUpstreamBalance, kUpstreamFailover, kUpstreamLimits,
+    kUpstreamNames, kUpstreamOwn, kUpstreamChecks, kUpstreamTls, kUpstreamTlsDefaults);
 
 constexpr std::array kUpstreamServerAddress = {
     Setting{.key = "address",
@@ -497,6 +495,19 @@ constexpr std::array kSections = {
             .example = kMimeExample,
             .settings = kMime,
             .places = true},
+    Section{.name = "resolver",
+            .header = "[resolver]",
+            .doc = "How names of servers become addresses.",
+            .example = kResolverExample,
+            .settings = kResolver,
+            .places = true},
+    Section{.name = "control",
+            .header = "[control]",
+            .doc = "Where `weir ctl` reaches the running weir: it lists upstreams and servers, and "
+                   "sets servers to up, draining or down, and their weights.",
+            .example = kControlExample,
+            .settings = kControl,
+            .places = true},
     Section{.name = "load_balancer",
             .header = "[load_balancer]",
             .doc = "How servers are chosen, where neither `[upstream_defaults]` nor an "
@@ -522,6 +533,37 @@ constexpr std::array kSections = {
             .doc = "An entry of `servers` in its table form.",
             .example = "",
             .settings = kUpstreamServer},
+    Section{.name = "health_check",
+            .header = "[health_check], [upstream.NAME.health_check]",
+            .doc = "Active checks: weir asks each server at an interval and sends requests to "
+                   "those that are well. `[health_check]` switches them on for every upstream, "
+                   "the URLs of routes included, and is what the table of an upstream starts from; "
+                   "that one switches them on for this upstream. Without either there are none.",
+            .example = kHealthCheckExample,
+            .settings = kHealthCheck,
+            .places = true},
+    Section{.name = "passive_check",
+            .header = "[upstream_defaults.passive_check], [upstream.NAME.passive_check]",
+            .doc = "What requests themselves tell of a server: one that fails, or that is far "
+                   "slower than the others, is ejected for a while. Each core judges by its own "
+                   "requests.",
+            .example = kPassiveCheckExample,
+            .settings = kPassiveCheck,
+            .places = true},
+    Section{.name = "circuit_breaker",
+            .header = "[upstream_defaults.circuit_breaker], [upstream.NAME.circuit_breaker]",
+            .doc = "Of each server, on each core. Unlike ejection it knows no floor: all of an "
+                   "upstream's circuits may be open, and requests then get 503 at once.",
+            .example = kCircuitBreakerExample,
+            .settings = kCircuitBreaker,
+            .places = true},
+    Section{.name = "sticky",
+            .header = "[upstream.NAME.sticky]",
+            .doc = "A signed cookie keeps a browser with the server that it got first, as long as "
+                   "that one is there. This table, even an empty one, switches it on.",
+            .example = kStickyExample,
+            .settings = kSticky,
+            .places = true},
     Section{.name = "route",
             .header = "[[route]]",
             .doc =

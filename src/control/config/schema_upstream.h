@@ -64,7 +64,7 @@ inline constexpr std::array kUpstreamBalance = {
          .minimum = 1,
          .maximum = kDay,
          .zero = "full weight at once",
-         .doc = "For how long the share of a server that joins others (a reload has added it) "
+         .doc = "For how long the share of a server that joins others, or was down or ejected, "
                 "grows from a tenth to its weight."}),
 };
 
@@ -97,7 +97,7 @@ inline constexpr std::array kServerBalance = {
                                    .type = ValueType::kBool,
                                    .fallback = "false",
                                    .doc = "After all servers that are no backup, whatever their "
-                                          "priority. A request tries three servers at most."}),
+                                          "priority."}),
     bind<&UpstreamServer::max_connections>(
         {.key = "max_connections",
          .type = ValueType::kInteger,
@@ -106,7 +106,8 @@ inline constexpr std::array kServerBalance = {
          .maximum = 1'000'000,
          .zero = "unlimited",
          .doc = "Requests under way to this server at once, each on a connection of its own; when "
-                "no server can take one more, 503. Every core has an equal share, rounded up and "
+                "no server can take one more, requests wait (`max_pending`). Every core has an "
+                "equal share, rounded up and "
                 "at least 1, whatever the others leave of theirs: over all cores it may be more by "
                 "less than their number, and a core may refuse while another has room."}),
 };

@@ -94,6 +94,22 @@ std::string home_of_key(const Section& here, std::string_view key) {
   return homes.size() == 2 ? result.append(" or ").append(homes.back()) : result;
 }
 
+std::string_view misplaced_key(const Section& here, std::string_view key) noexcept {
+  const bool route = here.name == "route" || here.name.starts_with("path_routes.");
+  if (route && (key.starts_with("retry") || key.starts_with("retries"))) {
+    return "retries are a matter of the upstream: give them in its [upstream.NAME], or in "
+           "[upstream_defaults]";
+  }
+  if (here.name == "upstream_defaults" && key == "health_check") {
+    return "what upstreams have in common of their active checks is a table of its own, "
+           "[health_check]";
+  }
+  if (here.name == "upstream_defaults" && key == "sticky") {
+    return "is given for each upstream, as [upstream.NAME.sticky]";
+  }
+  return {};
+}
+
 bool is_bare_key(std::string_view key) noexcept {
   if (key.empty()) return false;
   return std::ranges::all_of(key, [](char c) {

@@ -27,6 +27,10 @@ std::string_view nearest(std::string_view text, const std::vector<std::string_vi
 // none or more do.
 std::string home_of_key(const Section& here, std::string_view key);
 
+// What to say about a key that this section never has, although people look for it there; empty:
+// nothing in particular.
+std::string_view misplaced_key(const Section& here, std::string_view key) noexcept;
+
 // What TOML allows in a key without quotes.
 bool is_bare_key(std::string_view key) noexcept;
 

@@ -216,17 +216,52 @@ std::expected<UpstreamServer, std::string> parse_server(std::string_view text) {
   if (!parts.port) return std::unexpected("needs a port, as in \"10.0.0.1:80\"");
   const auto port = parse_port(*parts.port);
   if (!port) return std::unexpected("has a port that is not a number between 1 and 65535");
-  if (const std::string complaint = check_host(parts.host); !complaint.empty()) {
+  std::string_view host = parts.host;
+  server.absolute =
+      host.size() > 1 && host.ends_with('.') && is_host_name(host.substr(0, host.size() - 1));
+  if (server.absolute) host.remove_suffix(1);
+  if (const std::string complaint = check_host(host); !complaint.empty()) {
     return std::unexpected(complaint);
   }
   server.port = *port;
-  if (const auto ip = parse_ip_host(parts.host)) {
+  if (const auto ip = parse_ip_host(host)) {
     server.address = base::SocketAddress::from_ip(*ip, *port);
   } else {
     server.kind = UpstreamServer::Kind::kName;
-    server.host = base::lowercase(parts.host);
+    server.host = base::lowercase(host);
   }
   return server;
+}
+
+std::expected<UpstreamServer, std::string> parse_srv_server(std::string_view text) {
+  const bool https = text.starts_with(kHttps);
+  const std::string_view name = https ? text.substr(kHttps.size()) : text;
+  if (is_host_name(name)) {
+    UpstreamServer server;
+    server.kind = UpstreamServer::Kind::kName;
+    server.text = name;
+    server.host = base::lowercase(name);
+    server.https = https;
+    return server;
+  }
+  auto server = parse_server(text);
+  if (server && server->kind == UpstreamServer::Kind::kName) {
+    return std::unexpected("has a port, but with resolve_srv = true the SRV records say it: give " +
+                           quoted(std::string(https ? kHttps : "") + server->host));
+  }
+  return server;
+}
+
+std::optional<base::SocketAddress> parse_name_server(std::string_view text) {
+  constexpr uint16_t kDnsPort = 53;
+  if (const auto ip = base::IpAddress::parse(text)) {
+    return base::SocketAddress::from_ip(*ip, kDnsPort);
+  }
+  const HostPort parts = split_port(text);
+  const auto ip = parse_ip_host(parts.host);
+  const auto port = parts.port ? parse_port(*parts.port) : kDnsPort;
+  if (!ip || !port) return std::nullopt;
+  return base::SocketAddress::from_ip(*ip, *port);
 }
 
 std::expected<ProxyUrl, std::string> parse_proxy_url(std::string_view text) {

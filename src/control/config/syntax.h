@@ -32,6 +32,12 @@ std::string check_location(std::string_view text);
 // "https://HOST[:PORT]".
 std::expected<UpstreamServer, std::string> parse_server(std::string_view text);
 
+// The same where names have SRV records, and therefore no port.
+std::expected<UpstreamServer, std::string> parse_srv_server(std::string_view text);
+
+// A name server: "IP", "IP:PORT", "[IPv6]:PORT"; with its port on return.
+std::optional<base::SocketAddress> parse_name_server(std::string_view text);
+
 // "http://HOST[:PORT][/PATH]", or https.
 struct ProxyUrl {
   bool https = false;

@@ -89,6 +89,8 @@ route::ConnectAction read_connect_targets(Reader& reader, const TableEntry& entr
     }
     const uint32_t upstream =
         implicit_upstream(reader, "connect://" + authority, std::move(*server), listed.place);
+    // What speaks in there nobody knows, so a connection has to do.
+    reader.config.upstreams[upstream].health.type = HealthType::kTcp;
     action.targets.push_back({.authority = std::move(authority), .upstream = upstream});
   }
   return action;

@@ -20,13 +20,31 @@ bool is_upstream_name(std::string_view name) {
          std::ranges::all_of(name, [](char c) { return is_bare_key({&c, 1}) || c == '.'; });
 }
 
+// A server on its way into its upstream, which says how names are to be read.
+struct ServerDraft : UpstreamServer {
+  bool srv = false;
+};
+
+void read_server_table(Reader& reader, const Node& node, const KeyPath& path, Upstream& upstream) {
+  ServerDraft draft;
+  draft.place = node.place();
+  draft.srv = upstream.resolve_srv;
+  reader.table(node, section("upstream.NAME.servers[]"), static_cast<UpstreamServer*>(&draft),
+               path);
+  if (!node.has("address")) reader.error(node.place(), path, "has no address");
+  if (draft.srv && draft.kind == UpstreamServer::Kind::kName) {
+    for (const Member& member : node.members_in_file_order()) {
+      if (member.key != "weight" && member.key != "priority") continue;
+      reader.error(member.place, KeyPath{.parent = &path, .key = member.key},
+                   "is what the SRV records of a name say: give it in them");
+    }
+  }
+  if (!draft.text.empty()) upstream.servers.push_back(std::move(draft));
+}
+
 void read_one_server(Reader& reader, const Node& node, const KeyPath& path, Upstream& upstream) {
   if (node.kind() == Kind::kTable) {
-    UpstreamServer server;
-    server.place = node.place();
-    reader.table(node, section("upstream.NAME.servers[]"), &server, path);
-    if (!node.has("address")) reader.error(node.place(), path, "has no address");
-    if (!server.text.empty()) upstream.servers.push_back(std::move(server));
+    read_server_table(reader, node, path, upstream);
     return;
   }
   if (node.kind() != Kind::kString) {
@@ -35,7 +53,7 @@ void read_one_server(Reader& reader, const Node& node, const KeyPath& path, Upst
   }
   const auto text = reader.text(node, path);
   if (!text) return;
-  auto server = parse_server(*text);
+  auto server = upstream.resolve_srv ? parse_srv_server(*text) : parse_server(*text);
   if (!server) {
     reader.error(node.place(), path, std::move(server.error()));
     return;
@@ -78,6 +96,13 @@ void settle_tls(Reader& reader, const Node& table, const KeyPath& path, Upstream
   }
 }
 
+// Be it only to ask its servers how they are.
+bool speaks_tls(const Upstream& upstream) noexcept {
+  const HealthSettings& health = upstream.health;
+  const bool secure = health.type == HealthType::kHttps || health.type == HealthType::kTls;
+  return upstream.tls || (health.enabled && secure);
+}
+
 void check_tls(Reader& reader, const Node& table, const KeyPath& path, Upstream& upstream) {
   for (const Member& member : table.members_in_file_order()) {
     if (!member.key.starts_with("tls_") ||
@@ -86,21 +111,52 @@ void check_tls(Reader& reader, const Node& table, const KeyPath& path, Upstream&
     }
     const KeyPath here{.parent = &path, .key = member.key};
     // An explicit false is a switch.
-    if (!upstream.tls && !table.has("tls")) {
+    if (!speaks_tls(upstream) && !table.has("tls")) {
       reader.error(member.place, here,
                    "is for TLS, which this upstream does not speak: give tls = true, or write its "
                    "servers as \"https://HOST[:PORT]\"");
-    } else if (member.key == "tls_verify" && upstream.tls && !upstream.tls_verify) {
+    } else if (member.key == "tls_verify" && speaks_tls(upstream) && !upstream.tls_verify) {
       reader.warn(member.place, here, "the certificates of this upstream are not checked");
     }
   }
-  if (!upstream.tls || !upstream.tls_verify || !upstream.tls_server_name.empty()) return;
+  if (!speaks_tls(upstream) || !upstream.tls_verify || !upstream.tls_server_name.empty()) return;
   for (const UpstreamServer& server : upstream.servers) {
     if (server.kind != UpstreamServer::Kind::kUnix) continue;
     reader.error(server.place, KeyPath{.parent = &path, .key = "servers"},
                  quoted(server.text) + " names no host to check certificates for: give " +
                      "tls_server_name");
   }
+}
+
+void check_names(Reader& reader, const KeyPath& path, const Upstream& upstream) {
+  // Without any server something else is wrong, and has been said.
+  if (upstream.servers.empty() ||
+      std::ranges::find(upstream.servers, UpstreamServer::Kind::kName, &UpstreamServer::kind) !=
+          upstream.servers.end()) {
+    return;
+  }
+  const auto complain = [&](std::string_view key) {
+    const auto place = reader.given(path, key);
+    if (!place) return;
+    reader.error(*place, KeyPath{.parent = &path, .key = key},
+                 "is for servers given by name, and there is none");
+  };
+  if (upstream.resolve_srv) complain("resolve_srv");
+  if (upstream.resolve_family != NameFamily::kAny) complain("resolve_family");
+}
+
+// A Unix socket has no port, and weir does not guess that another one is meant.
+void check_health_port(Reader& reader, const KeyPath& path, const Upstream& upstream) {
+  const KeyPath table{.parent = &path, .key = "health_check"};
+  const auto place = reader.given(table, "port");
+  if (!place || upstream.health.port == 0) return;
+  if (!std::ranges::all_of(upstream.servers, [](const UpstreamServer& server) {
+        return server.kind == UpstreamServer::Kind::kUnix;
+      })) {
+    return;
+  }
+  reader.error(*place, KeyPath{.parent = &table, .key = "port"},
+               "is not for Unix sockets, and all of the servers are on such");
 }
 
 void check_balance(Reader& reader, const Node& table, const KeyPath& path,
@@ -116,6 +172,19 @@ void check_balance(Reader& reader, const Node& table, const KeyPath& path,
     reader.error(member.place, KeyPath{.parent = &path, .key = member.key},
                  "is for balance = \"consistent_hash\"");
   }
+}
+
+// A circuit breaker judges errors in a way of its own: passive checks count them beside it only
+// where the file says so.
+void settle_errors(Reader& reader, const KeyPath& path, UpstreamSettings& settings) {
+  if (settings.circuit.failures == 0) return;
+  const KeyPath defaults{.key = "upstream_defaults"};
+  const auto given = [&](std::string_view key) {
+    return reader.given({.parent = &path, .key = "passive_check"}, key) ||
+           reader.given({.parent = &defaults, .key = "passive_check"}, key);
+  };
+  if (!given("consecutive_errors")) settings.passive.consecutive_errors = 0;
+  if (!given("error_percent")) settings.passive.error_percent = 0;
 }
 
 // A certificate and its key come from the same table, or the key would be that of another one.
@@ -152,29 +221,41 @@ uint32_t implicit_upstream(Reader& reader, std::string name, UpstreamServer serv
   upstream.name = std::move(name);
   upstream.implicit = true;
   upstream.tls = server.https;
+  upstream.resolve_srv = false;  // a URL says its port, or means that of its scheme
   server.place = place;
   upstream.servers.push_back(std::move(server));
+  settle_errors(reader, KeyPath{.key = "upstream_defaults"}, upstream);
   return reader.add_upstream(std::move(upstream));
 }
 
 void read_server_address(Reader& reader, const TableEntry& entry, void* object) {
   const auto text = reader.text(entry.member.value, entry.path);
   if (!text) return;
-  auto parsed = parse_server(*text);
+  auto& server = static_cast<ServerDraft&>(*static_cast<UpstreamServer*>(object));
+  auto parsed = server.srv ? parse_srv_server(*text) : parse_server(*text);
   if (!parsed) {
     reader.error(entry.member.value.place(), entry.path, std::move(parsed.error()));
     return;
   }
-  auto& server = *static_cast<UpstreamServer*>(object);
   // All that an address says; the rest is that of other keys.
   server.kind = parsed->kind;
   server.text = std::move(parsed->text);
   server.host = std::move(parsed->host);
+  server.absolute = parsed->absolute;
   server.port = parsed->port;
   server.address = parsed->address;
   server.https = parsed->https;
 }
 
+std::string_view check_host_header(const ScalarValue& value) {
+  if (value.text.empty()) return "";
+  // With a port, or without one: then any will do.
+  const bool good = !value.text.starts_with("unix:") && !value.text.starts_with("https://") &&
+                    (parse_server(value.text) || parse_server(std::string(value.text) + ":80"));
+  return good ? "" : "must be a host such as \"app.internal\" or \"app.internal:8080\", or empty";
+}
+
+// Keys are read in alphabetical order (Node::members): resolve_srv has been read by now.
 void read_servers(Reader& reader, const TableEntry& entry, void* object) {
   auto& upstream = *static_cast<Upstream*>(static_cast<UpstreamSettings*>(object));
   const Node& node = entry.member.value;
@@ -198,6 +279,7 @@ void read_upstream_defaults(Reader& reader, const Node& table, const KeyPath& pa
   reader.table(table, section("upstream_defaults"), &defaults, path);
   if (table.kind() != Kind::kTable) return;
   pair_key(reader, table, path, defaults);
+  check_retries(reader, path, defaults);
   if (defaults.tls_verify) return;
   reader.warn(reader.config.places.at("upstream_defaults.tls_verify"),
               KeyPath{.parent = &path, .key = "tls_verify"},
@@ -232,6 +314,10 @@ void read_upstreams(Reader& reader, const Node& table, const KeyPath& path) {
     check_tls(reader, member.value, here, upstream);
     pair_key(reader, member.value, here, upstream);
     check_balance(reader, member.value, here, upstream);
+    check_retries(reader, here, upstream);
+    check_names(reader, here, upstream);
+    check_health_port(reader, here, upstream);
+    settle_errors(reader, here, upstream);
     reader.add_upstream(std::move(upstream));
   }
 }

@@ -3,21 +3,11 @@
 #include <utility>
 
 #include <weir/control/health.h>
-#include <weir/runtime/sys.h>
+#include <weir/runtime/random_seed.h>
 
 #include "check.h"
 
 namespace weir::control {
-
-namespace {
-
-uint64_t seed() noexcept {
-  uint64_t value = 0;
-  runtime::sys::random_bytes(&value, sizeof value);
-  return value;
-}
-
-}  // namespace
 
 HealthChecker::EntryTimer::EntryTimer(Entry& owner) noexcept
     : Timer([](Timer& timer) noexcept {
@@ -38,7 +28,7 @@ HealthChecker::HealthChecker(runtime::Reactor& reactor, net::tls::Engine* engine
       engine_(engine),
       options_(options),
       on_change_(std::move(on_change)),
-      chance_(seed()) {
+      chance_(runtime::random_seed()) {
   WEIR_CHECK(options_.in_flight_max > 0);
 }
 
@@ -104,7 +94,13 @@ void HealthChecker::due(Entry& entry) {
     return;
   }
   entry.queued = true;
-  queue_.push_back(&entry);
+  // Those that get requests first: many that hang must not keep the failure of another from being
+  // noticed. None of them changes while it waits.
+  const auto place = entry.state.healthy
+                         ? std::ranges::partition_point(
+                               queue_, [](const Entry* one) { return one->state.healthy; })
+                         : queue_.end();
+  queue_.insert(place, &entry);
 }
 
 void HealthChecker::begin(Entry& entry) {
@@ -130,11 +126,15 @@ runtime::Task<> HealthChecker::check_once(std::unique_ptr<CheckRun> run) {
   --in_flight_;
   Entry* const entry = run->entry;
   const bool turned = entry != nullptr && take(*entry, result, run->began_ns);
+  const bool passed = entry != nullptr && result.result == HealthResult::kPassed;
+  const bool awaited = passed && std::exchange(entry->pass_awaited, false);
   begin_queued();
-  if (!turned) co_return;
+  if (!turned && !awaited) co_return;
   // Last, and from a copy: the callback may take the server away.
-  const HealthChange change{run->plan->target.identity, entry->state.healthy,
-                            std::move(result.text)};
+  const HealthChange change{.identity = run->plan->target.identity,
+                            .healthy = entry->state.healthy,
+                            .turned = turned,
+                            .reason = std::move(result.text)};
   on_change_(change);
 }
 
@@ -171,6 +171,11 @@ bool HealthChecker::take(Entry& entry, CheckResult& result, uint64_t began_ns) {
   state.since_ms = reactor_.now_ms();
   ++state.changes;
   return true;
+}
+
+void HealthChecker::await_pass(uint64_t identity) noexcept {
+  const auto known = entries_.find(identity);
+  if (known != entries_.end()) known->second->pass_awaited = true;
 }
 
 void HealthChecker::stop() noexcept {

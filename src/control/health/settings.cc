@@ -72,7 +72,9 @@ std::string problem_of(const HealthTarget& target) {
   const bool secure = target.kind == HealthKind::kTls || target.kind == HealthKind::kHttps;
   if (secure && !target.tls) return "there are no TLS settings";
   // Kernel TLS is for bodies; and where its poll(2) tells of half a record, control would spin.
-  if (secure && target.tls->kernel != nullptr) return "health checks do without kernel TLS";
+  if (secure && target.tls->kernel != nullptr) {
+    return "the records of health checks are done in userspace";
+  }
   const bool http = target.kind == HealthKind::kHttp || target.kind == HealthKind::kHttps;
   return http ? http_problem(target) : std::string();
 }

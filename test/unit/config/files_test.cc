@@ -164,9 +164,8 @@ TEST_CASE("keys of later releases are refused by name") {
         "weir.toml:2:1: server.http2_enabled: not available yet: comes with the HTTP/2 release");
   CHECK(one("[security]\nseccomp_mode = \"log\"") ==
         "weir.toml:2:1: security.seccomp_mode: not available yet: comes with the sandbox release");
-  CHECK(one("[upstream.a]\nservers = \"b:1\"\nsticky = true") ==
-        "weir.toml:3:1: upstream.a.sticky: not available yet: comes with the balancing and health "
-        "check release");
+  CHECK(one("[upstream.a]\nservers = \"b:1\"\nprotocol = \"h2\"") ==
+        "weir.toml:3:1: upstream.a.protocol: not available yet: comes with the HTTP/2 release");
   CHECK(one("[host_routes.a]\ntype = \"Respond\"\nsecurity = {rate_limit_requests_per_min = 3}") ==
         "weir.toml:3:13: host_routes.a.security.rate_limit_requests_per_min: not available yet: "
         "comes with the access control release");

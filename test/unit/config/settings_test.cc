@@ -39,6 +39,22 @@ const Target kTargets[] = {
      [](const Config& c) -> const void* {
        return static_cast<const UpstreamSettings*>(&c.upstreams.front());
      }},
+    {"health_check", "[health_check]\n", "",
+     [](const Config& c) -> const void* { return &c.upstream_defaults.health; }},
+    {"health_check", "[upstream.a]\nservers = \"b:1\"\n[upstream.a.health_check]\n", "",
+     [](const Config& c) -> const void* { return &c.upstreams.front().health; }},
+    {"passive_check", "[upstream_defaults.passive_check]\n", "",
+     [](const Config& c) -> const void* { return &c.upstream_defaults.passive; }},
+    {"passive_check", "[upstream.a]\nservers = \"b:1\"\n[upstream.a.passive_check]\n", "",
+     [](const Config& c) -> const void* { return &c.upstreams.front().passive; }},
+    {"circuit_breaker", "[upstream_defaults.circuit_breaker]\n", "",
+     [](const Config& c) -> const void* { return &c.upstream_defaults.circuit; }},
+    {"circuit_breaker", "[upstream.a]\nservers = \"b:1\"\n[upstream.a.circuit_breaker]\n", "",
+     [](const Config& c) -> const void* { return &c.upstreams.front().circuit; }},
+    {"sticky", "[upstream.a]\nservers = \"b:1\"\n[upstream.a.sticky]\n", "",
+     [](const Config& c) -> const void* { return &c.upstreams.front().sticky; }},
+    {"resolver", "[resolver]\n", "", [](const Config& c) -> const void* { return &c.resolver; }},
+    {"control", "[control]\n", "", [](const Config& c) -> const void* { return &c.control; }},
     {"listener", "[[listener]]\n", "\naddress = \"1.2.3.4:1\"",
      [](const Config& c) -> const void* { return &c.listeners.front(); }},
 };
@@ -47,6 +63,8 @@ const Target kTargets[] = {
 std::string more_of(const Target& target, const Setting& setting) {
   std::string lines = target.more;
   const std::string_view key = setting.key;
+  // Names of SRV records have no port.
+  if (key == "resolve_srv" && !lines.empty()) lines = "\nservers = \"b\"";
   if (key == "key_path" || key == "ocsp_response_path") lines += "\ncert_path = \"c\"";
   if (key == "key_passphrase_file") lines += "\ncert_path = \"c\"\nkey_path = \"k\"";
   if (key == "session_lifetime") lines += "\nticket_rotation = \"7d\"";
@@ -61,6 +79,14 @@ std::string more_of(const Target& target, const Setting& setting) {
   if (key.starts_with("hash_") && std::string_view(target.section) == "upstream.NAME") {
     lines += "\nbalance = \"consistent_hash\"";
   }
+  const std::string_view where = target.section;
+  if (key == "ejection_time") lines += "\nejection_time_max = \"1d\"";
+  if (key == "ejection_time_max") lines += "\nejection_time = \"1ms\"";
+  if (key == "open_time") lines += "\nopen_time_max = \"1d\"";
+  if (key == "open_time_max") lines += "\nopen_time = \"1ms\"";
+  if (key == "min_ttl") lines += "\nmax_ttl = \"7d\"";
+  if (key == "max_ttl") lines += "\nmin_ttl = \"100ms\"";
+  if (where == "circuit_breaker" && key != "failures") lines += "\nfailures = 1";
   if (key == "tls_key_path") lines += "\ntls_cert_path = \"c\"";
   if (key.starts_with("tls_") && std::string_view(target.section) == "upstream.NAME") {
     lines += "\ntls = true";
@@ -124,16 +150,21 @@ TEST_CASE("every choice, boolean and default is accepted as written") {
         REQUIRE(yes.ok());
         CHECK_FALSE(setting.same(target.object(yes.config), target.object(no.config)));
       } else if (setting.type == ValueType::kString) {
-        const std::string prefix = setting.key == "hash_key" ? "\"header:" : "\"";
+        if (setting.key == "key_file" || setting.key == "same_site") continue;  // elsewhere
+        const bool path =
+            setting.key == "path" || setting.key == "socket" || setting.key == "hosts";
+        const std::string prefix = setting.key == "hash_key" ? "\"header:" : path ? "\"/" : "\"";
         const LoadResult given = load(prefix + "given\"");
         REQUIRE(given.ok());
         const LoadResult other = load(prefix + "other\"");
+        REQUIRE(other.ok());
         CHECK_FALSE(setting.same(target.object(given.config), target.object(other.config)));
       } else {
         std::string words(setting.choices);
         while (!words.empty()) {
           const size_t space = std::min(words.find(' '), words.size());
-          CHECK(load("\"" + words.substr(0, space) + "\"").ok());
+          const std::string word = words.substr(0, space);
+          CHECK(load("\"" + word + "\"").ok());
           words.erase(0, space + 1);
         }
       }
@@ -365,4 +396,11 @@ TEST_CASE("changes that need a restart") {
   Config other = before;
   other.listeners[0].backlog = 7;
   CHECK(restart_needed(before, other) == std::vector<std::string>{"listener[0].backlog"});
+  const Config services =
+      load_text(completed("[server]\nthreads = 1\n[control]\nsocket = \"/a\"\nsocket_mode = "
+                          "\"0660\"\n[resolver]\nservers = \"10.0.0.53\"\ntimeout = 1\ntries = 1\n"
+                          "min_ttl = 1\nmax_ttl = 9\nhosts = \"/b\"\n"))
+          .config;
+  CHECK(restart_needed(before, services) ==
+        std::vector<std::string>{"control.socket", "control.socket_mode"});
 }

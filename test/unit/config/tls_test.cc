@@ -343,7 +343,8 @@ TEST_CASE("tls: faults of certificates") {
        {"weir.toml:3:1: tls.certificates[0].key_passphrase_file: has no key_path beside it (which "
         "may be the same file as cert_path)"}},
       {one + "cert_path = \"c\"\nhost = \"p\"",
-       {"weir.toml:3:1: tls.certificates[0].host: unknown key here; it belongs to [[route]]"}},
+       {"weir.toml:3:1: tls.certificates[0].host: unknown key here; it belongs to "
+        "[health_check], [upstream.NAME.health_check] or [[route]]"}},
       {one + "cert_path = \"c\"\nhostname = [\"10.0.0.1\", \"*\", \"a.*.b\", \"[::1]\", \"a b\", "
              "\"a\", \"A\", \"*.1\"]",
        {"weir.toml:3:13: tls.certificates[0].hostname[0]: \"10.0.0.1\" is an address: no client "

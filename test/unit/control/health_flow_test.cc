@@ -227,6 +227,33 @@ TEST_CASE("at most so many checks at a time, each in its turn") {
   }
 }
 
+TEST_CASE("servers that get requests are checked before those that get none") {
+  CheckedServer hangs(silent());
+  CheckedServer good(says(answer("200 OK")));
+  HealthRig rig({.in_flight_max = 1});
+  rig.servers = {&hangs, &good};
+  std::vector<HealthTarget> targets;
+  for (uint64_t identity = 1; identity <= 4; ++identity) {
+    targets.push_back(HealthRig::target(hangs, identity));
+    targets.back().initially_healthy = false;
+    targets.back().interval_ms = 60'000;
+    targets.back().timeout_ms = 200;
+  }
+  rig.checker->set_targets(targets);
+  REQUIRE(rig.until([&] { return rig.checker->waiting() == 3; }));
+  for (const uint64_t identity : {5, 6}) {
+    targets.push_back(HealthRig::target(good, identity));
+    targets.back().interval_ms = 60'000;
+  }
+  rig.checker->set_targets(targets);
+  REQUIRE(rig.until([&] { return rig.checker->waiting() == 5; }));
+  REQUIRE(rig.until([&] { return rig.state(6).passed == 1; }));
+  CHECK(rig.state(5).passed == 1);
+  CHECK(hangs.visits.size() == 1);
+  // And then these.
+  CHECK(rig.until([&] { return hangs.visits.size() == 4; }));
+}
+
 TEST_CASE("targets that wait their turn can go") {
   CheckedServer server(silent());
   HealthRig rig({.in_flight_max = 1});

@@ -6,90 +6,14 @@
 
 #include <catch2/catch_test_macros.hpp>
 
-#include <weir/net/handshake.h>
-
-#include "../tls/peers.h"
 #include "health_rig.h"
+#include "secure_server.h"
 
 namespace weir::control {
 namespace {
 
 using namespace test;
-using net::HandshakeEnd;
-using net::Transport;
-using runtime::Task;
 namespace tls = net::tls;
-
-// Serves TLS with the certificates of tls_test::World, on the reactor of the rig.
-class SecureServer {
- public:
-  SecureServer(HealthRig& rig, std::string what)
-      : rig_(rig), text_(std::move(what)), door_([this](auto& visit) { open(visit); }) {
-    const auto& world = tls_test::World::get();
-    settings_ = std::make_shared<tls::ServerContext>();
-    settings_->certificates = std::shared_ptr<const tls::CertificateSet>(
-        std::shared_ptr<const void>(), world.certificates.get());
-    auto made = tls::Context::make_server(engine_.library, tls_test::server_policy(),
-                                          *world.certificates, tickets_);
-    REQUIRE(made.has_value());
-    settings_->context = std::move(*made);
-    rig_.servers.push_back(&door_);
-  }
-  SecureServer(const SecureServer&) = delete;
-  SecureServer& operator=(const SecureServer&) = delete;
-  ~SecureServer() {
-    std::erase(rig_.servers, &door_);
-    for (Transport* one : live_) {
-      one->interrupt();
-      one->cancel_sends();
-    }
-    CHECK(rig_.engine.run_until([&] { return rig_.engine.tasks.running() == 0; }));
-    CHECK(rig_.engine.run_until([&] { return rig_.engine->disposing == 0; }));
-  }
-  [[nodiscard]] const CheckedServer& door() const { return door_; }
-  [[nodiscard]] const tls::Counters::Side& counted() const { return engine_.counters.clients; }
-  std::vector<std::string> requests;
-  bool hold = false;
-  bool cut = false;  // ends TCP without close_notify
-
- private:
-  void open(CheckedServer::Visit& visit) {
-    const int fd = dup(visit.peer.fd());
-    visit.peer.close();
-    rig_.engine.tasks.spawn(serve(std::make_unique<Transport>(*rig_.engine, fd)));
-  }
-  Task<> serve(std::unique_ptr<Transport> transport) {
-    live_.push_back(transport.get());
-    const auto outcome =
-        co_await net::accept_tls(*transport, engine_, settings_, tls_test::now_s() * 1'000'000);
-    if (outcome.end == HandshakeEnd::kDone) {
-      transport->start_receiving();
-      std::string request;
-      while (!request.contains("\r\n\r\n")) {
-        const auto event = co_await transport->readable(Transport::kNoDeadline);
-        if (event != net::ReadEvent::kData) break;
-        request.append(transport->front());
-        transport->consume(transport->front().size());
-      }
-      requests.push_back(request);
-      iovec piece{text_.data(), text_.size()};
-      if (!request.empty()) static_cast<void>(co_await transport->send(&piece, 1, 1'000));
-      // Until the other side goes.
-      if (cut) transport->abort();
-      if (hold) static_cast<void>(co_await transport->readable(Transport::kNoDeadline));
-    }
-    std::erase(live_, transport.get());
-    Transport::dispose(std::move(transport), net::Linger::kYes);
-  }
-
-  HealthRig& rig_;
-  std::string text_;
-  tls::Engine engine_;
-  tls::TicketKeyRing tickets_ = tls_test::ring(1);
-  std::shared_ptr<tls::ServerContext> settings_;
-  std::vector<Transport*> live_;
-  CheckedServer door_;
-};
 
 std::shared_ptr<tls::ClientContext> client(tls::Engine& engine, const tls::ClientPolicy& policy) {
   auto context = std::make_shared<tls::ClientContext>();
@@ -101,7 +25,7 @@ std::shared_ptr<tls::ClientContext> client(tls::Engine& engine, const tls::Clien
 
 struct TlsRig {
   explicit TlsRig(const std::string& text = answer("200 OK", "ready"))
-      : rig({}, &engine), server(std::make_unique<SecureServer>(rig, text)) {}
+      : rig({}, &engine), server(std::make_unique<SecureServer>(rig.engine, rig.servers, text)) {}
   ~TlsRig() {
     rig.close();
     server.reset();
@@ -253,7 +177,7 @@ TEST_CASE("stopped in the middle of handshakes") {
   const auto settings = client(engine, tls_test::client_policy());
   for (unsigned turns = 0; turns < 10; ++turns) {
     HealthRig rig({}, &engine);
-    SecureServer server(rig, answer("200 OK"));
+    SecureServer server(rig.engine, rig.servers, answer("200 OK"));
     HealthTarget target = HealthRig::target(server.door());
     target.kind = HealthKind::kHttps;
     target.tls = settings;

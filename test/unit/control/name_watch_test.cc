@@ -256,6 +256,34 @@ TEST_CASE("many names: so many at a time, and all in the end") {
   CHECK(rig.told["n499.test"] == Texts{"10.0.1.249:80"});
 }
 
+TEST_CASE("another resolver: what is known stays until that one has answered") {
+  WatchRig rig;
+  control::test::DnsServer other;
+  other.set("x.test", {a("10.0.0.9", 0)});
+  rig.server.set("x.test", {a("10.0.0.1", 0)});
+  rig.watch->set_names({named("x.test"), named("late.test")});
+  REQUIRE(rig.engine.run_until([&] { return rig.watch->unasked() == 0; }));
+  rig.server.hold();  // one is in flight when it happens
+  REQUIRE(rig.engine.run_until([&] { return rig.watch->in_flight() > 0; }));
+  control::ResolverOptions options = rig.options;
+  options.servers = {other.address()};
+  std::string error;
+  auto next = control::Resolver::open(*rig.engine, options, error);
+  REQUIRE(next);
+  rig.watch->use(*next);
+  CHECK(rig.resolver->in_flight() == 0);
+  CHECK(rig.watch->in_flight() == 2);
+  CHECK(rig.watch->find(named("x.test"))->addresses.size() == 1);
+  REQUIRE(rig.engine.run_until([&] { return rig.told["x.test"] == Texts{"10.0.0.9:80"}; }));
+  CHECK(rig.changes == 2);
+  rig.server.release();
+  rig.engine.pass(100);
+  CHECK(rig.changes == 2);
+  rig.watch.reset();
+  next->stop();
+  CHECK(rig.engine.run_until([&] { return next->stopped(); }));
+}
+
 TEST_CASE("asked at once by refresh(); destroyed in flight") {
   WatchRig rig;
   rig.server.set("x.test", {a("10.0.0.1", 0)});

@@ -220,6 +220,12 @@ TEST_CASE("SRV: priorities and weights, targets resolved, and the service that i
   CHECK(partly.gaps[0].target == "gone.test");
   CHECK_FALSE(partly.gaps[0].v6);
 
+  // Nobody can be reached at port 0.
+  rig.server.set("_zero._tcp.test", {srv(0, 9, 0, "one.test"), srv(1, 1, 83, "two.test")});
+  CHECK(ResolverRig::texts(rig.ask("_zero._tcp.test", how).addresses) == Texts{"10.0.0.2:83"});
+  rig.server.set("_zero._tcp.test", {srv(0, 9, 0, "one.test")});
+  CHECK(rig.ask("_zero._tcp.test", how).error == ResolveError::kNoData);
+
   rig.server.set("_no._tcp.test", {srv(0, 0, 0, "")});
   CHECK(rig.ask("_no._tcp.test", how).error == ResolveError::kNoData);
   CHECK(rig.ask("_nobody._tcp.test", how).error == ResolveError::kNoSuchName);
@@ -436,4 +442,25 @@ TEST_CASE("many names at once; past the limit they are refused; callbacks ask ag
   CHECK(good == 256);
   CHECK(busy == 44);
   CHECK(later == 256);
+}
+
+TEST_CASE("what needs no query is there at once, and is what an answer would be") {
+  ResolverRig rig;
+  rig.directory.write("hosts", "10.0.0.2 here.test\n2001:db8::1 here.test\n10.0.0.1 Here.test\n");
+  rig.server.set("far.test", {a("10.0.0.9")});
+  const auto instant = [&](const std::string& name, const control::ResolveOptions& how = {}) {
+    return ResolverRig::texts(rig.resolver->instant(name, 80, how));
+  };
+  for (const char* name :
+       {"here.test", "HERE.test", "localhost", "a.localhost", "10.1.1.1", "[2001:db8::2]"}) {
+    for (const auto family : {control::ResolveFamily::kAny, control::ResolveFamily::kV4}) {
+      INFO(name);
+      const control::ResolveOptions how{.family = family};
+      CHECK(instant(name, how) == ResolverRig::texts(rig.ask(name, how).addresses));
+    }
+  }
+  CHECK(instant("here.test") == Texts{"10.0.0.1:80", "10.0.0.2:80", "[2001:db8::1]:80"});
+  CHECK(instant("far.test").empty());
+  CHECK(instant("not a name").empty());
+  CHECK(instant("here.test", {.srv = true}).empty());
 }

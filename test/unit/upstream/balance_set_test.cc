@@ -160,6 +160,20 @@ TEST_CASE("a weight that is changed counts from then on") {
   check_shares(std::span(counts).first(2), std::vector<uint32_t>{1, 6}, 0.01, 3);
 }
 
+TEST_CASE("turns of great weights do not outlast them, nor those of another algorithm") {
+  const Algorithm algorithm = GENERATE(Algorithm::kRoundRobin, Algorithm::kLeastConnections);
+  Balancer balancer = balancer_of({.algorithm = algorithm}, servers_of({1'000'000, 1'000'000}));
+  const Choice first = balancer.choose({});
+  CHECK(balancer.servers()[static_cast<size_t>(first.place)].turn < 0);
+  balancer.set_weight(identity_of(0), 1);
+  balancer.set_weight(identity_of(1), 1);
+  std::vector<uint32_t> counts(2);
+  for (int i = 0; i < 10; ++i) ++counts[static_cast<size_t>(balancer.choose({}).place)];
+  CHECK(std::max(counts[0], counts[1]) <= 6);
+  balancer.set_options({.algorithm = Algorithm::kTwoChoices});
+  for (const BalancedServer& server : balancer.servers()) CHECK(server.turn == 0);
+}
+
 TEST_CASE("the names of the states") {
   CHECK(to_string(ServerState::kUp) == "up");
   CHECK(to_string(ServerState::kDraining) == "draining");

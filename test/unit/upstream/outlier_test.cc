@@ -65,7 +65,7 @@ OutlierOptions only_ratio() {
           .latency_percent = 0};
 }
 OutlierOptions only_latency() {
-  return {.consecutive_errors = 0, .error_percent = 0, .window_ms = 8'000};
+  return {.consecutive_errors = 0, .error_percent = 0, .window_ms = 8'000, .latency_percent = 400};
 }
 
 }  // namespace
@@ -351,6 +351,7 @@ TEST_CASE("whatever happens, the floor holds and the counts agree") {
   OutlierOptions options;
   options.consecutive_errors = 3;
   options.error_requests_min = 5;
+  options.latency_percent = 400;
   options.ejection_ms = 500;
   options.ejected_percent_max = 80;
   Bench bench(options, {1, 2, 3, 4, 5, 6});

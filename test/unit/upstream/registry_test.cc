@@ -66,15 +66,17 @@ size_t living(const Registry& registry) {
 
 // By place: in the order of the configuration, as long as no server is a backup or has a priority.
 Endpoint* endpoint_of(Registry& registry, const route::UpstreamSpec& spec, size_t place) {
-  Balancer* const balancer = registry.balancer(spec.id);
-  REQUIRE(balancer != nullptr);
-  REQUIRE(place < balancer->servers().size());
-  return balancer->servers()[place].facts.endpoint;
+  Pool* const pool = registry.pool(spec.id);
+  REQUIRE(pool != nullptr);
+  REQUIRE(place < pool->servers());
+  return pool->balancer().servers()[place].facts.endpoint;
 }
 
 size_t servers_of(Registry& registry, const route::UpstreamSpec& spec) {
-  return registry.balancer(spec.id)->servers().size();
+  return registry.pool(spec.id)->servers();
 }
+
+Turn choose(Registry& registry, const Pick& pick = {}) { return registry.pool(0)->choose(pick); }
 
 }  // namespace
 
@@ -135,8 +137,7 @@ TEST_CASE("until the sweep a request on the older snapshot finds what the newer 
   CHECK(living(registry) == 2);
   registry.sweep();
   CHECK(living(registry) == 1);
-  CHECK(registry.balancer(first->upstream(0).id) == nullptr);
-  CHECK(registry.choose(first->upstream(0).id, {}).missing() == NoServer::kDown);
+  CHECK(registry.pool(first->upstream(0).id) == nullptr);
   CHECK(registry.idle_connections() == 0);
 }
 
@@ -185,13 +186,13 @@ TEST_CASE("the balancing goes on where it was; weights are the new ones") {
   switch_to(registry, *first);
   Endpoint* const at_a = endpoint_of(registry, first->upstream(0), 0);
   Endpoint* const at_b = endpoint_of(registry, first->upstream(0), 1);
-  CHECK(&registry.choose(0, {}).endpoint() == at_a);
+  CHECK(&choose(registry).endpoint() == at_a);
   const auto again = snapshot({spec_of("app", 0, {server(a, 0), server(b, 1)})});
   switch_to(registry, *again);
-  CHECK(&registry.choose(0, {}).endpoint() == at_b);
+  CHECK(&choose(registry).endpoint() == at_b);
   const auto swapped = snapshot({spec_of("app", 0, {server(b, 1, 3), server(a, 0, 0)})});
   switch_to(registry, *swapped);
-  for (int i = 0; i < 3; ++i) CHECK(&registry.choose(0, {}).endpoint() == at_b);
+  for (int i = 0; i < 3; ++i) CHECK(&choose(registry).endpoint() == at_b);
 }
 
 TEST_CASE("a server that is not resolved takes nothing") {
@@ -206,7 +207,7 @@ TEST_CASE("a server that is not resolved takes nothing") {
   CHECK(servers_of(registry, built->upstream(0)) == 2);
   CHECK(endpoint_of(registry, built->upstream(0), 0) == nullptr);
   Endpoint* const only = endpoint_of(registry, built->upstream(0), 1);
-  for (int i = 0; i < 3; ++i) CHECK(&registry.choose(0, {}).endpoint() == only);
+  for (int i = 0; i < 3; ++i) CHECK(&choose(registry).endpoint() == only);
 }
 
 TEST_CASE("a turn counts at its server until it ends, once") {
@@ -219,11 +220,11 @@ TEST_CASE("a turn counts at its server until it ends, once") {
   switch_to(registry, *snapshot({spec}));
   const auto active = [&] {
     std::vector<uint32_t> counts;
-    for (const auto& one : registry.balancer(0)->servers()) counts.push_back(one.active);
+    for (const auto& one : registry.pool(0)->balancer().servers()) counts.push_back(one.active);
     return counts;
   };
-  Turn first = registry.choose(0, {});
-  Turn second = registry.choose(0, {});
+  Turn first = choose(registry);
+  Turn second = choose(registry);
   REQUIRE(first);
   CHECK(&first.endpoint() != &second.endpoint());
   CHECK(active() == std::vector<uint32_t>{1, 1});
@@ -235,7 +236,7 @@ TEST_CASE("a turn counts at its server until it ends, once") {
   CHECK_FALSE(moved);
   CHECK(active() == std::vector<uint32_t>{0, 1});
   {
-    const Turn third = registry.choose(0, {});
+    const Turn third = choose(registry);
     CHECK(active() == std::vector<uint32_t>{1, 1});
   }
   CHECK(active() == std::vector<uint32_t>{0, 1});
@@ -251,20 +252,22 @@ TEST_CASE("turns outlive reloads: their server leaves, their upstream leaves, bo
   const auto both = snapshot({spec_of("app", 0, {server(a, 0), server(b, 1)})});
   const auto less = snapshot({spec_of("app", 0, {server(b, 1)})});
   const auto other = snapshot({spec_of("other", 1, {server(b, 2)})});
-  const auto active = [&](size_t place) { return registry.balancer(0)->servers()[place].active; };
+  const auto active = [&](size_t place) {
+    return registry.pool(0)->balancer().servers()[place].active;
+  };
   switch_to(registry, *both);
-  Turn one = registry.choose(0, {});
-  Turn two = registry.choose(0, {});
-  Turn three = registry.choose(0, {});  // at the first again
+  Turn one = choose(registry);
+  Turn two = choose(registry);
+  Turn three = choose(registry);  // at the first again
   switch_to(registry, *less);
   CHECK(active(0) == 1);
   three.end();
   switch_to(registry, *both);
   CHECK(active(0) == 1);
   switch_to(registry, *other);
-  REQUIRE(registry.balancer(0) != nullptr);  // it waits for its turns
-  CHECK(registry.balancer(0)->servers().empty());
-  CHECK_FALSE(registry.choose(0, {}));
+  REQUIRE(registry.pool(0) != nullptr);  // it waits for its turns
+  CHECK(registry.pool(0)->balancer().servers().empty());
+  CHECK(choose(registry).missing() == NoServer::kDown);
   two.end();
   switch_to(registry, *both);
   CHECK(active(0) == 1);
@@ -272,7 +275,7 @@ TEST_CASE("turns outlive reloads: their server leaves, their upstream leaves, bo
   switch_to(registry, *other);
   one.end();
   switch_to(registry, *other);
-  CHECK(registry.balancer(0) == nullptr);
+  CHECK(registry.pool(0) == nullptr);
 }
 
 TEST_CASE("a reload changes the algorithm and keeps what is counted") {
@@ -282,14 +285,14 @@ TEST_CASE("a reload changes the algorithm and keeps what is counted") {
   Registry registry(*engine, 1, 7);
   auto spec = spec_of("app", 0, {server(a, 0), server(b, 1)});
   switch_to(registry, *snapshot({spec}));
-  const Turn held = registry.choose(0, {});
+  const Turn held = choose(registry);
   spec.balance.algorithm = route::Balance::kLeastConnections;
   switch_to(registry, *snapshot({spec}));
-  for (int i = 0; i < 4; ++i) CHECK(&registry.choose(0, {}).endpoint() != &held.endpoint());
+  for (int i = 0; i < 4; ++i) CHECK(&choose(registry).endpoint() != &held.endpoint());
   spec.balance.algorithm = route::Balance::kConsistentHash;
   switch_to(registry, *snapshot({spec}));
-  Endpoint* const of_key = &registry.choose(0, {.key = 99}).endpoint();
-  for (int i = 0; i < 4; ++i) CHECK(&registry.choose(0, {.key = 99}).endpoint() == of_key);
+  Endpoint* const of_key = &choose(registry, {.key = 99}).endpoint();
+  for (int i = 0; i < 4; ++i) CHECK(&choose(registry, {.key = 99}).endpoint() == of_key);
 }
 
 TEST_CASE("connections of a server: each core has its share, rounded up") {
@@ -303,12 +306,12 @@ TEST_CASE("connections of a server: each core has its share, rounded up") {
   switch_to(registry, *snapshot({spec}));
   std::vector<Turn> turns(3);
   for (Turn& turn : turns) {
-    turn = registry.choose(0, {});
+    turn = choose(registry);
     REQUIRE(turn);
   }
-  CHECK(registry.choose(0, {}).missing() == NoServer::kFull);
+  CHECK(choose(registry).missing() == NoServer::kFull);
   turns.pop_back();
-  CHECK(registry.choose(0, {}));
+  CHECK(choose(registry));
 }
 
 TEST_CASE("limits of the process are divided by the cores, at least one each") {
@@ -335,4 +338,168 @@ TEST_CASE("limits of the process are divided by the cores, at least one each") {
   registry.close_idle();
   endpoint.release(lease(engine, endpoint));
   CHECK(endpoint.idle() == 0);
+}
+
+// ---- between two snapshots
+
+TEST_CASE("servers come and go between two snapshots") {
+  Engine engine;
+  const Origin one;
+  const Origin two;
+  const Origin three;
+  Registry registry(*engine, 1, 7);
+  const auto spec = spec_of("app", 0, {server(one, 0), server(two, 1)});
+  const auto built = snapshot({spec, spec_of("other", 1, {server(one, 7)})});
+  switch_to(registry, *built);
+  Endpoint* const kept = endpoint_of(registry, spec, 0);
+  kept->release(lease(engine, *kept));
+  Endpoint* const leaves = endpoint_of(registry, spec, 1);
+  leaves->release(lease(engine, *leaves));
+  Endpoint* const others = endpoint_of(registry, built->upstream(1), 0);
+  others->release(lease(engine, *others));
+
+  registry.update(spec_of("app", 0, {server(one, 0), server(three, 2)}));
+  CHECK(registry.sweep_due());
+  REQUIRE(servers_of(registry, spec) == 2);
+  CHECK(endpoint_of(registry, spec, 0) == kept);
+  CHECK(endpoint_of(registry, spec, 1) != leaves);
+  CHECK(endpoint_of(registry, spec, 1)->address_text() == three.address().to_string());
+  CHECK(registry.idle_connections() == 3);
+  registry.sweep();
+  CHECK(living(registry) == 3);
+  CHECK(registry.endpoints()[1] == nullptr);
+  CHECK(registry.idle_connections() == 2);  // also the one of the upstream that was not meant
+  CHECK(endpoint_of(registry, built->upstream(1), 0) == others);
+
+  // It is back before anybody has swept.
+  registry.update(spec_of("app", 0, {server(three, 2)}));
+  registry.update(spec_of("app", 0, {server(three, 2), server(one, 0)}));
+  registry.sweep();
+  CHECK(endpoint_of(registry, spec, 1) == kept);
+  CHECK(registry.idle_connections() == 2);
+}
+
+TEST_CASE("a server that left between two snapshots waits for who uses it, then is swept") {
+  Engine engine;
+  const Origin one;
+  const Origin two;
+  Registry registry(*engine, 1, 7);
+  const auto spec = spec_of("app", 0, {server(one, 0), server(two, 1)});
+  switch_to(registry, *snapshot({spec}));
+  Turn first = choose(registry);
+  Turn second = choose(registry);
+  REQUIRE(&second.endpoint() == endpoint_of(registry, spec, 1));
+
+  registry.update(spec_of("app", 0, {server(one, 0)}));
+  registry.sweep();
+  CHECK(living(registry) == 2);  // nothing is leased there, but the turn leads there
+  CHECK(second.endpoint().address_text() == two.address().to_string());
+  second.end();
+  registry.update(spec_of("app", 0, {server(one, 0)}));
+  registry.sweep();
+  CHECK(living(registry) == 1);
+  CHECK(registry.pool(0)->balancer().servers()[0].active == 1);
+}
+
+TEST_CASE("no servers at all for a while") {
+  Engine engine;
+  const Origin one;
+  Registry registry(*engine, 1, 7);
+  const auto spec = spec_of("app", 0, {server(one, 0)});
+  switch_to(registry, *snapshot({spec}));
+  registry.update(spec_of("app", 0, {}));
+  registry.sweep();
+  CHECK(living(registry) == 0);
+  CHECK(choose(registry).missing() == NoServer::kDown);
+  registry.update(spec);
+  CHECK(choose(registry));
+}
+
+TEST_CASE("what is said of an upstream that the newest snapshot does not name is ignored") {
+  Engine engine;
+  const Origin one;
+  const Origin two;
+  Registry registry(*engine, 1, 7);
+  const auto old = spec_of("old", 0, {server(one, 0)});
+  const auto first = snapshot({old});
+  const auto second = snapshot({spec_of("new", 1, {server(two, 1)})});
+  switch_to(registry, *first);
+  registry.adopt(*second);  // requests are still pinned to the first
+  registry.update(spec_of("old", 0, {server(one, 0), server(two, 2)}));
+  CHECK(servers_of(registry, old) == 1);
+  CHECK(living(registry) == 2);
+  registry.sweep();
+  CHECK(registry.pool(0) == nullptr);
+  registry.update(old);
+  registry.update(spec_of("far", 77, {server(one, 9)}));
+  registry.set_server(0, server_identity(one.address().to_string()), ServerState::kDown, 1);
+  registry.set_server(77, 1, ServerState::kDown, 1);
+  CHECK(registry.pool(0) == nullptr);
+  CHECK(registry.pool(77) == nullptr);
+  CHECK(living(registry) == 1);
+  CHECK_FALSE(registry.sweep_due());
+}
+
+TEST_CASE("a server's state and weight between two snapshots, and the snapshot after") {
+  Engine engine;
+  const Origin a;
+  const Origin b;
+  Registry registry(*engine, 1, 7);
+  auto spec = spec_of("app", 0, {server(a, 0), server(b, 1)});
+  switch_to(registry, *snapshot({spec}));
+  Endpoint* const at_a = endpoint_of(registry, spec, 0);
+  Endpoint* const at_b = endpoint_of(registry, spec, 1);
+  const uint64_t name_a = server_identity(a.address().to_string());
+  const auto only = [&](const Endpoint* endpoint) {
+    for (int i = 0; i < 4; ++i) CHECK(&choose(registry).endpoint() == endpoint);
+  };
+  registry.set_server(0, name_a, ServerState::kDown, 1);
+  only(at_b);
+  registry.set_server(0, name_a, ServerState::kUp, 0);
+  only(at_b);
+  registry.set_server(0, name_a, ServerState::kUp, 1'000'000);
+  for (int i = 0; i < 1000; ++i) CHECK(&choose(registry).endpoint() == at_a);
+  registry.set_server(0, name_a, ServerState::kDraining, 1);
+  only(at_b);
+  registry.set_server(0, 4711, ServerState::kDown, 1);  // nobody
+  only(at_b);
+  // A snapshot brings what control knew when it was built.
+  spec.servers[0].state = ServerState::kUp;
+  spec.servers[1].state = ServerState::kDown;
+  switch_to(registry, *snapshot({spec}));
+  only(at_a);
+  spec.servers[1].state = ServerState::kUp;
+  spec.servers[1].weight = 0;
+  registry.update(spec);
+  only(at_a);
+}
+
+TEST_CASE("the numbers are those of the upstreams that the newest snapshot names") {
+  Engine engine;
+  const Origin a;
+  const Origin b;
+  Registry registry(*engine, 1, 7);
+  const auto first = snapshot(
+      {spec_of("one", 0, {server(a, 0), server(b, 1)}), spec_of("two", 3, {server(b, 2)})});
+  switch_to(registry, *first);
+  Turn held = registry.pool(3)->choose({});
+  UpstreamScrape both;
+  registry.sample(both);
+  REQUIRE(both.upstreams.size() == 2);
+  CHECK(both.upstreams[0].upstream == 0);
+  CHECK(both.upstreams[0].active == 0);
+  CHECK(both.upstreams[1].upstream == 3);
+  CHECK(both.upstreams[1].active == 1);
+  REQUIRE(both.servers.size() == 3);
+  CHECK(both.servers[2].upstream == 3);
+  CHECK(both.servers[2].identity == server_identity(b.address().to_string()));
+  CHECK(both.servers[2].active == 1);
+  CHECK(both.servers[2].counts.requests == 1);
+
+  switch_to(registry, *snapshot({spec_of("one", 0, {server(a, 0)})}));
+  REQUIRE(registry.pool(3) != nullptr);
+  UpstreamScrape less;
+  registry.sample(less);
+  CHECK(less.upstreams.size() == 1);
+  CHECK(less.servers.size() == 1);
 }

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <weir/base/ip.h>
@@ -183,6 +184,72 @@ struct TlsSettings {
 // As many as fit a net::tls::TicketKeyRing.
 inline constexpr uint32_t kTicketKeysMax = 8;
 
+// How a server is asked whether it is well. kAuto: kHttps where the upstream speaks TLS, else
+// kHttp.
+enum class HealthType : uint8_t { kAuto, kHttp, kHttps, kTcp, kTls };
+
+struct ExpectedStatus {
+  uint16_t first = 200;  // both included
+  uint16_t last = 299;
+  friend bool operator==(const ExpectedStatus&, const ExpectedStatus&) = default;
+};
+
+// [health_check], and what each [upstream.NAME.health_check] may override.
+struct HealthSettings {
+  bool enabled;  // in effect: false where neither table is there
+  HealthType type;
+  std::string method;
+  std::string path;  // with a query, if there is one
+  std::string host;  // of the Host field; empty: host_header, or else the server's name or address
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::vector<ExpectedStatus> expected_status;  // at least one; sorted, without overlap
+  std::string expected_body;                    // has to be in the content; empty: any
+  uint16_t port;                                // 0 = the server's; never of a Unix socket
+  Milliseconds interval;
+  Milliseconds timeout;
+  uint32_t jitter_percent;
+  uint32_t unhealthy_threshold;
+  uint32_t healthy_threshold;
+  bool initially_healthy;
+
+  HealthSettings();
+  friend bool operator==(const HealthSettings&, const HealthSettings&) = default;
+};
+
+struct RetrySettings {
+  uint32_t retries = 0;  // further tries; this and the others: defaults in the schema
+  bool on_connect = true;
+  bool on_reset = true;
+  bool on_timeout = false;
+  std::vector<uint16_t> on_status;  // 500 to 599, sorted, none twice
+  bool non_idempotent = false;
+  uint32_t budget_percent = 0;
+  uint32_t budget_per_second = 0;
+  Milliseconds try_timeout{};    // 0 = response_timeout alone
+  Milliseconds total_timeout{};  // 0 = none
+  Milliseconds hedge_after{};    // 0 = never
+
+  friend bool operator==(const RetrySettings&, const RetrySettings&) = default;
+};
+
+// [upstream.NAME.sticky]
+struct StickySettings {
+  bool enabled = false;  // the table is there
+  std::string cookie;
+  std::string key_file;  // empty: the key that this process has made for itself
+  std::string key;       // what key_file holds; as many bytes as a StickySigner needs, at least
+  Milliseconds max_age;  // whole seconds; 0 = of the browser's session
+  std::string path;
+  bool secure;
+  std::string same_site;  // "Lax", "Strict", "None"; empty: not said
+
+  StickySettings();
+  friend bool operator==(const StickySettings&, const StickySettings&) = default;
+};
+
+// Which addresses of a name are used.
+enum class NameFamily : uint8_t { kAny, kIpv4, kIpv6 };
+
 // One entry of `servers`. A name is resolved later, by the owner of the upstreams.
 struct UpstreamServer {
   enum class Kind : uint8_t { kIp, kUnix, kName };
@@ -190,8 +257,9 @@ struct UpstreamServer {
   Place place;
   Kind kind = Kind::kIp;
   std::string text;  // as written (without scheme): "10.0.0.1:80", "unix:/run/app.sock", "app:3000"
-  std::string host;  // kName: lowercase name without port
-  uint16_t port = 0;            // 0 for Unix sockets
+  std::string host;  // kName: lowercase name without port and without a dot at its end
+  bool absolute = false;  // kName: written with that dot, which keeps resolv.conf's domains out
+  uint16_t port = 0;      // 0 for Unix sockets, and for names of SRV records
   base::SocketAddress address;  // kIp and kUnix
   uint32_t weight = 1;
   uint32_t max_connections = 0;  // over all cores; 0 = unlimited
@@ -200,11 +268,12 @@ struct UpstreamServer {
   bool https = false;  // written as "https://HOST[:PORT]"
 };
 
-// [upstream_defaults], and what each [upstream.NAME] may override. The first two are no defaults:
+// [upstream_defaults], and what each [upstream.NAME] may override. The first three are no defaults:
 // only an [upstream.NAME] has them.
 struct UpstreamSettings {
   bool tls = false;             // also true where the servers are written as https://
   std::string tls_server_name;  // empty = each server's own name or address
+  StickySettings sticky;
   Milliseconds connect_timeout;
   Milliseconds response_timeout;
   Milliseconds read_timeout;
@@ -218,6 +287,16 @@ struct UpstreamSettings {
   std::string hash_key;     // as written: parse_hash_key() in lower.h takes it apart
   uint32_t hash_load_bound;
   Milliseconds slow_start;
+  RetrySettings retry;
+  uint32_t max_connections;  // requests under way, over all cores; 0 = unlimited
+  uint32_t max_pending;      // requests that wait, over all cores; 0 = none waits
+  Milliseconds pending_timeout;
+  Milliseconds connect_race;  // 0 = no race
+  NameFamily resolve_family;
+  bool resolve_srv;            // never of an implicit upstream: a URL names its port
+  route::OutlierSpec passive;  // [upstream.NAME.passive_check]
+  route::CircuitSpec circuit;  // [upstream.NAME.circuit_breaker]; no trial_timeout_ms yet
+  HealthSettings health;       // its defaults are those of [health_check]
   bool tls_verify;
   std::string tls_ca_path;    // empty = the system's
   std::string tls_cert_path;  // empty = no client certificate
@@ -233,6 +312,27 @@ struct Upstream : UpstreamSettings {
   std::string name;  // implicit ones are named by their URL: "http://127.0.0.1:3000"
   bool implicit = false;
   std::vector<UpstreamServer> servers;  // at least one
+};
+
+// [resolver]: how names of servers become addresses.
+struct ResolverSettings {
+  std::vector<std::string> servers;  // "IP:PORT" or "[IPv6]:PORT"; empty: those of resolv.conf
+  Milliseconds timeout;              // of one try
+  uint32_t tries;
+  Milliseconds min_ttl;
+  Milliseconds max_ttl;
+  std::string hosts;  // a file
+
+  ResolverSettings();
+  friend bool operator==(const ResolverSettings&, const ResolverSettings&) = default;
+};
+
+// [control]: the socket of `weir ctl`.
+struct ControlSettings {
+  std::string socket;    // an absolute path that fits a socket address; empty = none
+  uint32_t socket_mode;  // permissions, at most 0777
+
+  ControlSettings();
 };
 
 // [[route]], or a table of the short form: the spec that the routing room builds from, with the
@@ -254,6 +354,8 @@ struct Config {
   SecuritySettings security;
   MimeSettings mime;
   TlsSettings tls;
+  ResolverSettings resolver;
+  ControlSettings control;
   UpstreamSettings upstream_defaults;
   std::vector<Upstream> upstreams;  // named ones in file order, then implicit ones
   std::vector<Route> routes;        // [[route]] in file order, then those of the short form

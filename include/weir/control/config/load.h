@@ -1,6 +1,6 @@
 // From a TOML file to a Config, or to every fault of it at once. Called by the control thread and
-// by the command line tools, never on a core: it reads a file and allocates freely. It opens no
-// socket and resolves no name.
+// by the command line tools, never on a core: it reads files (the configuration, and the keys of
+// sticky sessions) and allocates freely. It opens no socket and resolves no name.
 #pragma once
 
 #include <cstddef>

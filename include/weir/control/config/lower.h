@@ -1,4 +1,6 @@
-// From a Config without errors to the routing room's input. Pure; control thread or tools.
+// From a Config without errors to the routing room's input. Pure, but for the key of sticky
+// sessions that have no key_file: made at random once, and the same ever after. Control thread or
+// tools.
 #pragma once
 
 #include <vector>
