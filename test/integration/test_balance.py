@@ -20,7 +20,9 @@ def server_of(origin, **settings):
 
 
 def config(servers, upstream='', server='', route=''):
-    return one_listener(f'[upstream.o]\nservers = [{", ".join(servers)}]\n{upstream}\n'
+    """Balancing by itself: nothing waits, and no server is put aside for its errors."""
+    return one_listener(f'[upstream.o]\nservers = [{", ".join(servers)}]\nmax_pending = 0\n'
+                        f'{upstream}\n[upstream.o.passive_check]\nenabled = false\n'
                         f'[[route]]\nproxy = "o"\n{route}\n', server)
 
 

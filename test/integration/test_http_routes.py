@@ -385,12 +385,13 @@ def test_all_servers_refuse(start_weir):
         for body in (b'', b'x' * 100):
             response = client.request('POST / HTTP/1.1', 'Host: t', f'Content-Length: {len(body)}',
                                       body=body)
-            assert response.status == 502 and response.get('Connection') is None
+            assert (response.status, response.get('Retry-After')) == (503, '1')
+            assert response.get('Connection') is None
         response = client.request('PUT / HTTP/1.1', 'Host: t', 'Content-Length: 1000000',
                                   'Expect: 100-continue')
-        assert (response.status, response.get('Connection')) == (502, 'close')
+        assert (response.status, response.get('Connection')) == (503, 'close')
         assert client.at_end()
-    record = weir.wait_access(3, status=502)[0]
+    record = weir.wait_access(3, status=503)[0]
     assert record['reason'] == 'upstream_connect' and record['tries'] == 2
 
 

@@ -48,7 +48,7 @@ def test_help_names_every_command_signal_and_status(word):
     done = weir(word)
     assert (done.returncode, done.stderr) == (0, '')
     for text in ('weir run', 'weir check', 'weir explain', 'weir config-reference',
-                 'weir cert self-signed', '--version',
+                 'weir cert self-signed', 'weir ctl', '--version',
                  '/etc/weir/weir.toml', 'SIGHUP', 'SIGTERM', 'SIGQUIT', 'SIGUSR1', 'exit status'):
         assert text in done.stdout, text
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -217,7 +217,7 @@ def test_the_reference_in_docs_is_the_schema_s():
 
 
 @pytest.mark.parametrize('name', ['default.toml', 'example-proxy.toml', 'example-short.toml',
-                                  'weir.toml'])
+                                  'example-upstreams.toml', 'weir.toml'])
 def test_the_configurations_we_ship_are_good(name, tmp_path):
     # That of the demo names the certificate that tools/quickstart makes.
     weir('cert', 'self-signed', '--out', tmp_path / 'build' / 'demo')

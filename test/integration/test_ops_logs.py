@@ -189,9 +189,9 @@ def test_reason_upstream_connect_and_tries(rig):
     server = rig.weir(config(routes='[upstream.app]\nservers = ['
                              + ', '.join(f'"127.0.0.1:{port}"' for port in ports)
                              + ']\n[[route]]\nproxy = "app"\n'))
-    assert get(server.port).status == 502
+    assert get(server.port).status == 503
     line = line_of(server)
-    assert (line['status'], line['reason'], line['tries']) == (502, 'upstream_connect', 2)
+    assert (line['status'], line['reason'], line['tries']) == (503, 'upstream_connect', 2)
     assert re.search(r'warn upstream connect failed .*address=127\.0\.0\.1:\d+', server.log())
 
 
