@@ -64,6 +64,25 @@ WEIR_VARIANTS = {
     "splice off": ["splice_threshold = 0"],
     **{f"splice {size}": [f'splice_threshold = "{size}iB"'] for size in SPLICE_FROM},
 }
+# weir: how many servers (all the same one), and lines of its upstream. What choosing costs by itself.
+WEIR_UPSTREAMS = {
+    "": (1, []),
+    "5 servers": (5, []),
+    **{
+        f"5 servers, {name}": (5, [f'balance = "{name}"'])
+        for name in ("least_connections", "two_choices", "consistent_hash")
+    },
+    "5 servers, all checks": (
+        5,
+        [
+            'retry_on = ["connect", "reset", "timeout", "502", "503", "504"]',
+            "max_connections = 100000",
+            "passive_check = { slow_percent = 400 }",
+            "circuit_breaker = { failures = 5 }",
+        ],
+    ),
+}
+WEIR_VARIANTS |= {name: [] for name in WEIR_UPSTREAMS}
 # What has been looked up once is good for the run, for weir and for nginx.
 WEIR_FILE_CACHE = ['open_file_cache_valid = "60s"']
 NGINX_FILE_CACHE = [
@@ -134,6 +153,9 @@ class Contender:
             "FALLBACK": str(not self.kernel_records).lower(),
             "SITE": 'proxy = "origin"',
         }
+        servers, lines = WEIR_UPSTREAMS.get(self.variant, WEIR_UPSTREAMS[""])
+        values["SERVERS"] = ", ".join([f'"127.0.0.1:{place.origin_port}"'] * servers)
+        values["UPSTREAM"] = "\n".join(lines)
         performance = WEIR_VARIANTS[self.variant]
         if self.files:
             values["SITE"] = f'file = {{path = "{place.files}", mode = "{self.files}"}}'

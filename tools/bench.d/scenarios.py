@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from peers import SPLICE_FROM, Contender
+from peers import SPLICE_FROM, WEIR_UPSTREAMS, Contender
 
 SMALL_VARIANTS = {"nginx": [""], "haproxy": [""]}
 # The peers at their best: all of these run in every round and the fastest one counts. For nginx,
@@ -176,6 +176,17 @@ SCENARIOS += [
     )
     for size in SPLICE_SIZES
 ]
+# What choosing among servers costs: weir against itself with one.
+SCENARIOS.append(
+    Scenario(
+        "balance",
+        "128 B, one server or five",
+        128,
+        64,
+        NO_PEERS,
+        weir_variants=tuple(name for name in WEIR_UPSTREAMS if name),
+    )
+)
 FILES = ["file1k", "file64k", "file10m", "mem1k", "mem64k"]
 MOVED = ["moved64k", "moved1m"]
 SPLICE = [f"splice{size >> 10}k" for size in SPLICE_SIZES]
@@ -187,6 +198,7 @@ COMMANDS = {
     "body64k": ["body64k"],
     "body1m": ["body1m"],
     "idle": ["idle"],
+    "balance": ["balance"],
     **{name: [name] for name in TLS},
     "tls": TLS,
     **{name: [name] for name in [*FILES, *MOVED, *SPLICE]},
