@@ -115,16 +115,24 @@ bool Exchange::take_turn(upstream::Turn turn) noexcept {
   return true;
 }
 
-// All servers have as many requests as they may have: waits until one has room.
+// All servers have as many requests as they may have: waits until one has room. After a failed try
+// this is the retry that was paid for, and what that try has failed by is what the client is told
+// if there is nothing left to wait for.
 runtime::Task<bool> Exchange::wait_for_server(const route::UpstreamSpec& spec) {
   if (missing_ != NoServer::kFull) co_return false;
-  upstream_error_ = {.code = base::Errc::kLimit};
   upstream::Pool* const pool = worker_->upstreams.pool(spec.id);
+  const bool again = tried_count_ != 0;
   client_->transport->watch_end(&Exchange::on_client_end, this);
-  if (cancelled_ != log::Reason::kNone) co_return false;
-  auto turn = co_await pool->wait(wait_, pick(), total_deadline_ms_);
-  if (!request_body_.complete()) client_->transport->unwatch_end();
-  co_return take_turn(std::move(turn));
+  upstream::Turn turn;
+  if (cancelled_ == log::Reason::kNone) {
+    turn = co_await pool->wait(wait_, pick(), total_deadline_ms_);
+    if (!request_body_.complete()) client_->transport->unwatch_end();
+    if (turn.missing() == NoServer::kFull) upstream_error_ = {.code = base::Errc::kLimit};
+  }
+  const bool served = take_turn(std::move(turn));
+  if (again && served) ++worker_->counters.failovers;
+  if (again && !served) pool->take_back_retry();
+  co_return served;
 }
 
 }  // namespace weir::proxy

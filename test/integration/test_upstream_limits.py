@@ -338,3 +338,25 @@ def test_who_has_lost_a_server_waits_for_the_others(start_weir, start_origin, cl
         assert one.read_response().status == 200
     record = weir.wait_access(path='/late')[0]
     assert (record['tries'], record['upstream_address']) == (2, busy.address)
+
+
+def test_who_waits_after_a_failed_try_and_has_nothing_left(start_weir, start_origin, closing,
+                                                           control):
+    """Then the client is told what its try has failed by, and nobody has paid for a retry."""
+    busy = start_origin(lambda connection: connection.read_request() and connection.read_request())
+    gone = closing(Refusing())
+    weir = start_weir(upstream([server_of(gone, max_connections=1),
+                                server_of(busy, max_connections=1)], passive=NO_PASSIVE,
+                               control=control))
+    with Client(weir.port()) as one, Client(weir.port()) as other:
+        one.send_request('GET /hold HTTP/1.1', 'Host: t')
+        wait_until(lambda: busy.requests)
+        paid = control.upstream()['retries']
+        other.send_request('GET /late HTTP/1.1', 'Host: t')
+        wait_until(lambda: control.upstream()['pending'] == 1)
+        control.set(busy, 'down')
+        response = other.read_response()
+        assert (response.status, response.get('Retry-After')) == (502, None)
+        record = weir.wait_access(path='/late')[0]
+        assert (record['reason'], record['tries']) == ('upstream_connect', 1)
+        assert control.upstream()['retries'] == paid
