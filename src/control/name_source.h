@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <weir/control/config/config.h>
@@ -22,6 +23,15 @@ struct KnownName {
   std::string trouble;                     // of the last answer, a phrase; then they are stale
   bool asked = false;                      // there was an answer, or a failure
 };
+
+// `known` becomes that of `names`: what was known of them stays, all others are forgotten.
+inline void keep_known(std::map<WatchedName, KnownName>& known,
+                       const std::vector<WatchedName>& names) {
+  std::map<WatchedName, KnownName> kept;
+  for (const WatchedName& name : names) kept.insert(known.extract(name));
+  for (const WatchedName& name : names) kept.try_emplace(name);
+  known = std::move(kept);
+}
 
 class NameSource {
  public:

@@ -117,14 +117,9 @@ bool DnsNames::configure(const config::ResolverSettings& settings, std::string& 
 
 void DnsNames::set_names(const std::vector<WatchedName>& names) {
   if (stopping_) return;
-  std::map<WatchedName, KnownName> before = std::move(known_);
-  known_.clear();
-  for (const WatchedName& name : names) {
-    const auto [at, added] = known_.try_emplace(name);
-    if (!added) continue;
-    if (const auto old = before.find(name); old != before.end())
-      at->second = std::move(old->second);
-    if (loading_ || !at->second.asked) learn_instantly(name, at->second);
+  keep_known(known_, names);
+  for (auto& [name, known] : known_) {
+    if (loading_ || !known.asked) learn_instantly(name, known);
   }
   loading_ = false;
   if (watch_) watch_->set_names(names);

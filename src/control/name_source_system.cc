@@ -32,7 +32,8 @@ class SystemNames final : public NameSource {
   bool stopped_ = false;
 };
 
-bool is_localhost(const std::string& name) {
+bool is_localhost(std::string_view name) {
+  if (name.ends_with('.')) name.remove_suffix(1);  // the same, without the search domains
   return name == "localhost" || name.ends_with(".localhost");
 }
 
@@ -87,14 +88,9 @@ void look_up(const WatchedName& name, KnownName& known) {
 }
 
 void SystemNames::set_names(const std::vector<WatchedName>& names) {
-  std::map<WatchedName, KnownName> before = std::move(known_);
-  known_.clear();
-  for (const WatchedName& name : names) {
-    const auto [at, added] = known_.try_emplace(name);
-    if (!added) continue;
-    if (const auto old = before.find(name); old != before.end())
-      at->second = std::move(old->second);
-    if (old_ || !at->second.asked) look_up(name, at->second);
+  keep_known(known_, names);
+  for (auto& [name, known] : known_) {
+    if (old_ || !known.asked) look_up(name, known);
   }
   old_ = false;
 }

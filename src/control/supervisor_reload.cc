@@ -17,8 +17,8 @@ constexpr uint64_t kSettleMs = 100;
 constexpr uint64_t kNamesMs = 300;
 constexpr const char* kNotReloaded =
     "the configuration was not reloaded; the old one stays in force";
-constexpr const char* kRefused = "The configuration was not reloaded; weir's log says why.";
-constexpr const char* kEnding = "weir is about to end.";
+constexpr const char* kRefused = "the configuration was not reloaded; weir's log says why";
+constexpr const char* kEnding = "weir is about to end";
 
 }  // namespace
 
@@ -41,7 +41,7 @@ void Supervisor::reload(bool only_if_changed) {
 }
 
 std::expected<void, std::string> Supervisor::reload_by_order() {
-  if (file_.empty()) return std::unexpected("There is no file: the configuration is embedded.");
+  if (file_.empty()) return std::unexpected("there is no file: the configuration is embedded");
   if (phase_ != Phase::kRunning) return std::unexpected(kEnding);
   auto next = load_next(false);
   if (!next) return std::unexpected(kRefused);
