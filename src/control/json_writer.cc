@@ -2,39 +2,19 @@
 
 #include <charconv>
 
+#include <weir/base/utf8.h>
+
 namespace weir::control {
 
 namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
 
-struct Decoded {
-  uint32_t code = 0;
-  size_t bytes = 0;  // 0: not UTF-8
-};
-
-// One character of RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
-Decoded decode(std::string_view text) noexcept {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t lead = byte(0);
-  if (lead < 0x80) return {lead, 1};
-  const size_t bytes = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  constexpr uint32_t kLowest[] = {0, 0, 0x80, 0x800, 0x10000};
-  if (lead < 0xc2 || lead > 0xf4 || text.size() < bytes) return {};
-  uint32_t code = lead & (0x7fu >> bytes);
-  for (size_t i = 1; i < bytes; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return {};
-    code = code << 6 | (byte(i) & 0x3fu);
-  }
-  const bool surrogate = code >= 0xd800 && code <= 0xdfff;
-  if (code < kLowest[bytes] || code > 0x10ffff || surrogate) return {};
-  return {code, bytes};
-}
-
+// Also the marks that are seen nowhere but in what they do to their neighbours: the direction of
+// Arabic, left-to-right and right-to-left text, and the byte order mark.
 constexpr bool acts(uint32_t code) noexcept {
-  return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x061c || code == 0x200e ||
-         code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
-         (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
+  return base::acts_on_text(code) || code == 0x061c || code == 0x200e || code == 0x200f ||
+         code == 0xfeff;
 }
 
 void append_unit(std::string& out, uint32_t code) {
@@ -52,7 +32,7 @@ void append_byte(std::string& out, uint8_t byte) {
 
 void append_json_text(std::string& out, std::string_view text) {
   while (!text.empty()) {
-    const Decoded one = decode(text);
+    const base::Utf8Character one = base::decode_utf8(text);
     const auto first = static_cast<uint8_t>(text.front());
     if (one.bytes == 0) {
       append_unit(out, first);
@@ -70,7 +50,7 @@ void append_json_text(std::string& out, std::string_view text) {
 size_t append_plain_text(std::string& out, std::string_view text) {
   size_t width = 0;
   while (!text.empty()) {
-    const Decoded one = decode(text);
+    const base::Utf8Character one = base::decode_utf8(text);
     const size_t before = out.size();
     if (one.bytes == 0 || (acts(one.code) && one.bytes == 1)) {
       append_byte(out, static_cast<uint8_t>(text.front()));

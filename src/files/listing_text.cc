@@ -4,6 +4,7 @@
 #include <array>
 
 #include <weir/base/text.h>
+#include <weir/base/utf8.h>
 #include <weir/http/h1/writer.h>
 
 namespace weir::files {
@@ -11,35 +12,6 @@ namespace weir::files {
 namespace {
 
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
-
-// A character of UTF-8: its bytes and its code point; 0 bytes when it is malformed (RFC 3629).
-struct Character {
-  size_t bytes = 0;
-  uint32_t point = 0;
-};
-
-Character first_character(std::string_view text) noexcept {
-  const auto at = [text](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t lead = at(0);
-  if (lead < 0x80) return {1, lead};
-  const size_t bytes = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || text.size() < bytes) return {};
-  uint32_t point = lead & (0x7fU >> bytes);
-  for (size_t i = 1; i < bytes; ++i) {
-    if ((at(i) & 0xc0U) != 0x80) return {};
-    point = point << 6 | (at(i) & 0x3fU);
-  }
-  const bool overlong = (bytes == 3 && point < 0x800) || (bytes == 4 && point < 0x10000);
-  const bool surrogate = point >= 0xd800 && point <= 0xdfff;
-  if (overlong || surrogate || point > 0x10ffff) return {};
-  return {bytes, point};
-}
-
-// Controls, and the embeddings, overrides and isolates of bidirectional text.
-bool is_unprintable(uint32_t point) noexcept {
-  return point < 0x20 || (point >= 0x7f && point < 0xa0) || (point >= 0x2028 && point <= 0x202e) ||
-         (point >= 0x2066 && point <= 0x2069);
-}
 
 bool is_unreserved(char c) noexcept {
   const char low = base::to_lower(c);
@@ -65,8 +37,8 @@ int hex_digit(char c) noexcept {
 
 void append_html(std::string& out, std::string_view text) {
   while (!text.empty()) {
-    const Character character = first_character(text);
-    if (character.bytes == 0 || is_unprintable(character.point)) {
+    const base::Utf8Character character = base::decode_utf8(text);
+    if (character.bytes == 0 || base::acts_on_text(character.code)) {
       out += kReplacement;
       text.remove_prefix(std::max<size_t>(character.bytes, 1));
       continue;
@@ -86,8 +58,8 @@ void append_html(std::string& out, std::string_view text) {
 void append_json(std::string& out, std::string_view text) {
   constexpr const char* kDigits = "0123456789abcdef";
   while (!text.empty()) {
-    const Character character = first_character(text);
-    const uint32_t point = character.point;
+    const base::Utf8Character character = base::decode_utf8(text);
+    const uint32_t point = character.code;
     if (character.bytes == 0) {
       out += kReplacement;
       text.remove_prefix(1);

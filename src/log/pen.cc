@@ -3,6 +3,8 @@
 #include <array>
 #include <charconv>
 
+#include <weir/base/utf8.h>
+
 namespace weir::log {
 
 namespace {
@@ -34,36 +36,13 @@ constexpr bool all_plain(uint64_t word) noexcept {
   return ((word | below_space | is_delete | quote | backslash) & kHighs) == 0;
 }
 
-struct Decoded {
-  uint32_t code = 0;
-  size_t bytes = 0;  // 0: not UTF-8
-};
-
-// One character of two to four bytes; no overlong forms, no surrogates, nothing above U+10FFFF.
-Decoded decode(std::string_view text) noexcept {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const auto tail = [&](size_t i) { return i < text.size() && (byte(i) & 0xc0) == 0x80; };
-  const uint8_t lead = byte(0);
-  if (lead >= 0xc2 && lead <= 0xdf && tail(1)) {
-    return {(lead & 0x1fu) << 6 | (byte(1) & 0x3fu), 2};
-  }
-  if (lead >= 0xe0 && lead <= 0xef && tail(1) && tail(2)) {
-    const uint32_t code = (lead & 0x0fu) << 12 | (byte(1) & 0x3fu) << 6 | (byte(2) & 0x3fu);
-    if (code < 0x800 || (code >= 0xd800 && code <= 0xdfff)) return {};
-    return {code, 3};
-  }
-  if (lead >= 0xf0 && lead <= 0xf4 && tail(1) && tail(2) && tail(3)) {
-    const uint32_t code =
-        (lead & 0x07u) << 18 | (byte(1) & 0x3fu) << 12 | (byte(2) & 0x3fu) << 6 | (byte(3) & 0x3fu);
-    if (code < 0x10000 || code > 0x10ffff) return {};
-    return {code, 4};
-  }
-  return {};
-}
-
-// Characters that a terminal or a line splitter acts upon.
-constexpr bool acts(uint32_t code) noexcept {
-  return code < 0xa0 || (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+// Of two to four bytes: fewer than are worth a call of memcpy.
+char* copy_character(char* to, const char* from, size_t bytes) noexcept {
+  to[0] = from[0];
+  to[1] = from[1];
+  if (bytes > 2) to[2] = from[2];
+  if (bytes > 3) to[3] = from[3];
+  return to + bytes;
 }
 
 // A byte that can stand in an unquoted value. The colon may: addresses would be ugly without.
@@ -182,16 +161,16 @@ void Pen::escaped(std::string_view text, Style style) noexcept {
       text.remove_prefix(1);
       continue;
     }
-    const Decoded decoded = decode(text);
+    const base::Utf8Character decoded = base::decode_utf8(text);
     if (decoded.bytes == 0) {
       escape_byte(c, style);
       text.remove_prefix(1);
       continue;
     }
-    if (acts(decoded.code)) {
+    if (base::acts_on_text(decoded.code)) {
       escape_unit(decoded.code);
     } else {
-      put(text.substr(0, decoded.bytes));
+      at_ = copy_character(at_, text.data(), decoded.bytes);
     }
     text.remove_prefix(decoded.bytes);
   }
