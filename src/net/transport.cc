@@ -476,9 +476,13 @@ void Transport::on_deadline(runtime::Timer& timer) noexcept {
   Transport& self = static_cast<Deadline&>(timer).transport;
   const uint64_t now = self.reactor_.now_ms();
   if (self.send_deadline_ms_ != kNoDeadline && self.send_deadline_ms_ <= now) {
-    self.send_deadline_ms_ = kNoDeadline;
-    self.sending_->timed_out_ = true;
-    self.sending_->cancel(self.reactor_.ring());
+    if (self.sending_->stalled(now)) {
+      self.send_deadline_ms_ = kNoDeadline;
+      self.sending_->timed_out_ = true;
+      self.sending_->cancel(self.reactor_.ring());
+    } else {
+      self.send_deadline_ms_ = self.sending_->next_look(now);
+    }
   }
   if (self.read_deadline_ms_ != kNoDeadline && self.read_deadline_ms_ <= now) {
     self.read_deadline_ms_ = kNoDeadline;
@@ -643,9 +647,23 @@ void SendOp::submit_message(const msghdr* message) noexcept {
 
 void SendOp::submitted(io_uring_sqe* entry) noexcept {
   start(entry);
-  const uint64_t deadline = transport_.reactor_.now_ms() + timeout_ms_;
-  transport_.send_deadline_ms_ = deadline;
-  transport_.watch_deadline(deadline);
+  idle_since_ms_ = transport_.reactor_.now_ms();
+  acknowledged_ = -1;
+  const uint64_t look = next_look(idle_since_ms_);
+  transport_.send_deadline_ms_ = look;
+  transport_.watch_deadline(look);
+}
+
+uint64_t SendOp::next_look(uint64_t now_ms) const noexcept {
+  constexpr uint32_t kLooks = 8;  // in the time of a timeout
+  return std::min(idle_since_ms_ + timeout_ms_, now_ms + std::max(timeout_ms_ / kLooks, 1u));
+}
+
+bool SendOp::stalled(uint64_t now_ms) noexcept {
+  const int64_t acknowledged = runtime::sys::acknowledged(transport_.fd_);
+  if (acknowledged_ >= 0 && acknowledged > acknowledged_) idle_since_ms_ = now_ms;
+  acknowledged_ = acknowledged;
+  return now_ms - idle_since_ms_ >= timeout_ms_;
 }
 
 void SendOp::advance(size_t bytes) noexcept {

@@ -2,11 +2,12 @@
 #include <weir/runtime/sys.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <ctime>
 
 #include <fcntl.h>
+#include <linux/tcp.h>  // that of <netinet/tcp.h> ends before tcpi_bytes_acked
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/sendfile.h>
@@ -96,6 +97,14 @@ ssize_t pread(int file_fd, void* out, size_t bytes, uint64_t offset) noexcept {
 void set_blocking(int fd) noexcept {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags >= 0) (void)::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+int64_t acknowledged(int fd) noexcept {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  const int result = sys::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length);
+  if (result < 0) return result;
+  constexpr size_t kNeeded = offsetof(tcp_info, tcpi_bytes_acked) + sizeof info.tcpi_bytes_acked;
+  return length < kNeeded ? -EOPNOTSUPP : static_cast<int64_t>(info.tcpi_bytes_acked);
 }
 void cork(int socket_fd, bool on) noexcept {
   const int value = on ? 1 : 0;

@@ -165,9 +165,45 @@ def test_a_slow_reader_that_keeps_reading(start_weir, start_origin):
         client.read_head()
         got = len(client.buffer)
         while got < size:
-            got += len(client.sock.recv(200000))
+            piece = client.sock.recv(200000)
+            assert piece, f'ended after {got} bytes: {weir.access}'
+            got += len(piece)
             time.sleep(0.02)
         assert got == size
+
+
+@pytest.mark.parametrize('kind', ['proxied', 'file', 'file in memory'])
+def test_a_reader_much_slower_than_the_send_buffer(start_weir, start_origin, tmp_path, kind):
+    """The kernel asks for more only when a third of its buffer is free, which may be megabytes: a
+    client that takes little meanwhile, but takes it, has not stopped."""
+    size = 16 * 1048576
+    (tmp_path / 'file').write_bytes(b'x' * size)
+
+    def script(connection):
+        connection.read_request()
+        connection.answer(b'x' * size)
+    settings = f'send_timeout = {SHORT_TEXT}'
+    if kind == 'proxied':
+        config = proxy_to(start_origin(script), server=settings)
+    else:
+        mode = 'memory' if kind == 'file in memory' else 'sendfile'
+        config = one_listener(f'[[route]]\nfile = {{path = "{tmp_path}", mode = "{mode}"}}', settings)
+    weir = start_weir(config)
+    with Client(weir.port()) as client, takes(4 * SHORT, 40):
+        client.send_request('GET /file HTTP/1.1', 'Host: t')
+        client.read_head()
+        got = len(client.buffer)
+        while got < size:
+            piece = client.sock.recv(20000)
+            assert piece, f'ended after {got} bytes: {weir.access}'
+            got += len(piece)
+            # Quick at the end of what is tested, so that the test is not slow for nothing.
+            time.sleep(0.01 if got < 4_000_000 else 0)
+        # Now it stops, and that is noticed in time.
+        client.send_request('GET /file HTTP/1.1', 'Host: t')
+        start = time.monotonic()
+        weir.wait_access(1, reason='client_timeout')
+        assert SHORT * 0.8 <= time.monotonic() - start <= SHORT * 10
 
 
 # ---- the origin

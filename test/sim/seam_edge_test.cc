@@ -214,6 +214,29 @@ TEST_CASE("seam: sends wait for room") {
   environment.check();
 }
 
+TEST_CASE("seam: what was acknowledged grows with what the peer takes, and with nothing else") {
+  Environment environment;
+  {
+    Rig rig;
+    const Pair both = rig.pair();
+    const size_t filled = rig.fill(both.client);
+    rig.settle(300 * kMs);  // acknowledgements are delayed, and so are the last segments
+    const int64_t before = sys::acknowledged(both.client);
+    REQUIRE(before >= 0);
+    rig.settle(300 * kMs);
+    REQUIRE(sys::acknowledged(both.client) == before);
+    size_t read = 0;
+    while (read < filled) {
+      read += rig.read(both.server).size();
+      rig.settle();
+    }
+    rig.settle(50 * kMs);
+    REQUIRE(sys::acknowledged(both.client) > before);
+    rig.close(both);
+  }
+  environment.check();
+}
+
 TEST_CASE("seam: a cancelled MSG_WAITALL send says how far it came") {
   Environment environment;
   {

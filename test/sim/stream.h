@@ -22,8 +22,10 @@ class ByteQueue {
   [[nodiscard]] std::string_view front(size_t bytes) const noexcept {
     return std::string_view(data_).substr(head_, bytes);
   }
+  [[nodiscard]] uint64_t dropped() const noexcept { return dropped_; }
   void drop(size_t bytes) noexcept {
     head_ += bytes;
+    dropped_ += bytes;
     if (head_ == data_.size()) {
       data_.clear();
       head_ = 0;
@@ -37,6 +39,7 @@ class ByteQueue {
  private:
   std::string data_;
   size_t head_ = 0;
+  uint64_t dropped_ = 0;  // ever
 };
 
 // One end. `rx` is what the other end sent: the first `arrived` bytes can be read, the rest is on

@@ -292,6 +292,13 @@ ssize_t pread(int fd, void* /*out*/, size_t /*bytes*/, uint64_t /*offset*/) noex
   World::current().die("pread is not simulated", fd);
 }
 void set_blocking(int fd) noexcept { World::current().die("fcntl is not simulated", fd); }
+// Socket buffers of both sides are one here, so that it is what the other end has read.
+int64_t acknowledged(int fd) noexcept {
+  World& world = World::current();
+  const File& file = world.file(fd, "getsockopt");
+  if (file.stream == nullptr || file.stream->connection->unix_domain) return -EOPNOTSUPP;
+  return static_cast<int64_t>(file.stream->other->rx.dropped());
+}
 void cork(int fd, bool /*on*/) noexcept { World::current().die("TCP_CORK is not simulated", fd); }
 int pipe(int* /*ends*/) noexcept { return -EMFILE; }
 int pipe_capacity(int fd, int /*bytes*/) noexcept {

@@ -180,8 +180,8 @@ class Transport {
 
   // ---- sending
   // co_await send(iov, count, timeout_ms): all of it, or an error. Each time the peer takes some,
-  // the timeout starts anew. The array and what it points to belong to the caller until then; the
-  // array is changed.
+  // be it only of what the kernel holds, the timeout starts anew. The array and what it points to
+  // belong to the caller until then; the array is changed.
   [[nodiscard]] SendOp send(iovec* pieces, unsigned count, uint32_t timeout_ms) noexcept;
   // shutdown(2) of both directions: pending operations of both sides end soon. For giving up. The
   // peer sees an orderly end (FIN): not for a body whose end is the connection's.
@@ -325,6 +325,10 @@ class SendOp : public runtime::Op {
   void submit_bytes(const void* data, size_t bytes) noexcept;
   void submit_message(const msghdr* message) noexcept;
   void submitted(io_uring_sqe* entry) noexcept;
+  // To be asked at next_look(): has the peer taken nothing for the whole timeout? The kernel wants
+  // more only when a third of its buffer is free, and a peer that is slow takes long for that.
+  [[nodiscard]] bool stalled(uint64_t now_ms) noexcept;
+  [[nodiscard]] uint64_t next_look(uint64_t now_ms) const noexcept;
   void took(size_t bytes) noexcept;
   void advance(size_t bytes) noexcept;  // of the message
   [[nodiscard]] bool has_more() const noexcept;
@@ -332,6 +336,8 @@ class SendOp : public runtime::Op {
   Transport& transport_;
   msghdr message_{};
   uint32_t timeout_ms_;
+  uint64_t idle_since_ms_ = 0;
+  int64_t acknowledged_ = -1;  // when last looked at; < 0: not yet, or the kernel does not say
   bool timed_out_ = false;
   bool cancelled_ = false;
   bool close_notify_ = false;

@@ -27,6 +27,9 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
 int getsockopt(int fd, int level, int name, void* value, socklen_t* length) noexcept;
 int accept(int fd) noexcept;  // the next connection, if one waits
 int shutdown(int fd, int how) noexcept;
+// Bytes that the peer has acknowledged since the connection began (TCP_INFO, tcp(7)). -errno where
+// the kernel does not say, as for a Unix socket.
+int64_t acknowledged(int fd) noexcept;
 int close(int fd) noexcept;
 
 // MSG_DONTWAIT (and MSG_NOSIGNAL for sends) are always added to `flags`.

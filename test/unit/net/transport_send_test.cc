@@ -91,6 +91,28 @@ TEST_CASE("each piece that the peer takes starts the timeout anew") {
   CHECK(engine->now_ms() - start > 120);
 }
 
+// The kernel wants more only when a third of the buffer is free, here of some megabytes.
+TEST_CASE("a peer that takes less than what the kernel waits for has not stopped") {
+  Engine engine;
+  Subject subject(engine, LinkKind::kTcp);
+  Sending sending;
+  engine->turn(false);
+  const uint64_t start = engine->now_ms();
+  engine.tasks.spawn(send_text(*subject.transport, pattern(24'000'000), 160, sending));
+  engine.pass(20);
+  REQUIRE_FALSE(sending.done);
+  for (int i = 0; i < 24; ++i) {
+    subject.peer.take(40'000);
+    engine.pass(20);
+  }
+  CHECK_FALSE(sending.done);
+  CHECK(engine->now_ms() - start > 3 * 160);
+  const uint64_t stop = engine->now_ms();
+  REQUIRE(engine.run_until([&] { return sending.done; }));
+  CHECK(sending.error.code == base::Errc::kTimedOut);
+  CHECK(engine->now_ms() - stop >= 100);
+}
+
 TEST_CASE("a send and a read have their own deadlines on one timer") {
   Engine engine;
   Subject subject(engine, any_link());
