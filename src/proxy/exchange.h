@@ -137,8 +137,9 @@ class Exchange {
 
   // rival.cc
   [[gnu::noinline]] runtime::Task<base::Result<std::unique_ptr<upstream::Connection>>> race_connect(
-      const route::UpstreamSpec& spec, bool fresh);
+      bool fresh, uint32_t group, uint32_t head_start_ms);
   runtime::Task<> run_connect_race(Rival& rival, uint32_t group);
+  bool choose_rival(Rival& rival, uint32_t group) noexcept;
   [[nodiscard]] bool may_hedge() const noexcept;
   [[gnu::noinline]] runtime::Task<> hedge();
   runtime::Task<> run_hedge(Rival& rival);

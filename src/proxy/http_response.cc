@@ -89,7 +89,7 @@ Exchange::Attempt Exchange::response_malformed(const char* reason) noexcept {
 
 Task<Exchange::Attempt> Exchange::read_response() {
   unsigned interims = 0;
-  if (may_hedge()) co_await hedge();
+  if (may_hedge() && !origin_->transport->has_data()) co_await hedge();
   Transport& origin = *origin_->transport;
   uint64_t deadline = response_deadline_ms();
   while (true) {

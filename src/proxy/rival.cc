@@ -26,18 +26,22 @@ void Exchange::take_over(Rival& rival) noexcept {
   ++worker_->counters.failovers;
 }
 
-// ---- connecting by IPv4 and IPv6
+// ---- connecting, by IPv4 and IPv6 or to two servers
 
-Task<Result<std::unique_ptr<Connection>>> Exchange::race_connect(const route::UpstreamSpec& spec,
-                                                                 bool fresh) {
+// `group`: of the servers that are the same host by another address; 0: hedging. Who is connected
+// first has the request then, which nobody has got yet.
+Task<Result<std::unique_ptr<Connection>>> Exchange::race_connect(bool fresh, uint32_t group,
+                                                                 uint32_t head_start_ms) {
   Rival rival(worker_->reactor);
   rival_ = &rival;
   rival.fresh = fresh;
-  rival.head_start.wake_at(worker_->reactor.now_ms() + spec.connect_race_ms);
-  children_.spawn(run_connect_race(rival, turn_.race_group()));
+  rival.head_start.wake_at(worker_->reactor.now_ms() + head_start_ms);
+  children_.spawn(run_connect_race(rival, group));
   auto leased = co_await endpoint_->acquire(acquire_, fresh, try_deadline_ms());
   const bool over = leased.has_value() || cancelled_ != log::Reason::kNone;
-  if (over) {
+  // Whether another server is asked when the first has failed is a matter for retries.
+  const bool for_retries = group == 0 && !rival.turn;
+  if (over || for_retries) {
     rival.stop();
   } else {
     rival.head_start.wake();  // the first has failed: not a moment longer
@@ -46,17 +50,15 @@ Task<Result<std::unique_ptr<Connection>>> Exchange::race_connect(const route::Up
   rival_ = nullptr;
   if (!rival.connection) co_return leased;
   if (over) {
-    // It is as good as any; but who wants fresh ones may not want those of others.
-    if (fresh) {
-      Endpoint::discard(std::move(rival.connection));
-    } else {
-      rival.turn.endpoint().release(std::move(rival.connection));
-    }
+    // Connected in the same moment; but what is stopped sends nothing any more.
+    Endpoint::discard(std::move(rival.connection));
     co_return leased;
   }
-  // So that the next ones need not wait for it, unless it was us who had no room for it.
+  // So that the next ones need not wait for it, unless it was us who had no room for it. A server
+  // of its own is there for all that is known, but slow.
   if (failure_of(leased.error()) != TryFailure::kOther) {
-    turn_.note_unreachable();
+    if (group != 0 || leased.error().code != base::Errc::kCancelled) turn_.note_unreachable();
+    if (group == 0) turn_.note_latency(worker_->reactor.now_ns());
     turn_.judge(CircuitOutcome::kBad);
   }
   take_over(rival);
@@ -67,14 +69,7 @@ Task<> Exchange::run_connect_race(Rival& rival, uint32_t group) {
   co_await rival.head_start;
   // It would fail for want of time, which is not its server's fault.
   if (rival.stopped || worker_->reactor.now_ms() >= try_deadline_ms()) co_return;
-  upstream::Pool* const pool = worker_->upstreams.pool(upstream_id_);
-  if (pool == nullptr) co_return;
-  upstream::Pick wanted = pick();
-  wanted.race_group = group;
-  wanted.sticky_tag = 0;
-  wanted.has_place = false;
-  rival.turn = pool->choose(wanted);
-  if (!rival.turn) co_return;
+  if (!choose_rival(rival, group)) co_return;
   auto leased =
       co_await rival.turn.endpoint().acquire(rival.acquire, rival.fresh, try_deadline_ms());
   if (!leased) {
@@ -95,11 +90,31 @@ Task<> Exchange::run_connect_race(Rival& rival, uint32_t group) {
 bool Exchange::may_hedge() const noexcept {
   if (retry_->hedge_after_ms == 0 || !idempotent(request_.method)) return false;
   if (!request_body_.complete() || request_.framing != http::BodyFraming::kNone) return false;
-  if (!upgrade_.empty() || origin_->transport->has_data()) return false;
+  if (!upgrade_.empty()) return false;
   // A session's own server may be slow: another one knows nothing of it, and would take it over.
   if (sticky_tag_ != 0 && turn_.tag() == sticky_tag_) return false;
   // It is no retry: also where those are not wanted.
   return tried_count_ < servers_ && tried_count_ < std::max<uint32_t>(retry_->tries_max, 2);
+}
+
+// The other address of a host (`group`) costs nothing; another server (0) is a hedged request.
+bool Exchange::choose_rival(Rival& rival, uint32_t group) noexcept {
+  upstream::Pool* const pool = worker_->upstreams.pool(upstream_id_);
+  if (pool == nullptr || (group == 0 && !pool->try_retry())) return false;
+  upstream::Pick wanted = pick();
+  wanted.race_group = group;
+  wanted.sticky_tag = 0;
+  wanted.has_place = false;
+  rival.turn = pool->choose(wanted);
+  if (group != 0) return static_cast<bool>(rival.turn);
+  if (!rival.turn) {
+    pool->take_back_retry();
+    return false;
+  }
+  pool->note_hedge();
+  ++worker_->counters.hedged;
+  record_.tries = static_cast<uint8_t>(record_.tries + (record_.tries < 255 ? 1 : 0));
+  return true;
 }
 
 // Ends when the first bytes of an answer are here, from the first server or, if that takes long,
@@ -135,20 +150,7 @@ Task<> Exchange::hedge() {
 
 Task<> Exchange::run_hedge(Rival& rival) {
   co_await rival.head_start;
-  if (rival.stopped) co_return;
-  upstream::Pool* const pool = worker_->upstreams.pool(upstream_id_);
-  if (pool == nullptr || !pool->try_retry()) co_return;
-  upstream::Pick wanted = pick();
-  wanted.sticky_tag = 0;
-  wanted.has_place = false;
-  rival.turn = pool->choose(wanted);
-  if (!rival.turn) {
-    pool->take_back_retry();
-    co_return;
-  }
-  pool->note_hedge();
-  ++worker_->counters.hedged;
-  record_.tries = static_cast<uint8_t>(record_.tries + (record_.tries < 255 ? 1 : 0));
+  if (rival.stopped || !choose_rival(rival, 0)) co_return;
   Endpoint& endpoint = rival.turn.endpoint();
   rival.connection = endpoint.try_idle();
   if (!rival.connection) {

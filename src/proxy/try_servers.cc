@@ -237,9 +237,13 @@ Task<Result<std::unique_ptr<Connection>>> Exchange::lease(const route::UpstreamS
   client_->transport->watch_end(&Exchange::on_client_end, this);
   if (cancelled_ != log::Reason::kNone) co_return base::fail(Errc::kCancelled);
   const uint64_t begin = worker_->reactor.now_ns();
+  // The way by the other address comes first, where there is one: it is the same server.
   const bool race = spec.connect_race_ms != 0 && turn_.race_group() != 0;
-  auto leased = race ? co_await race_connect(spec, fresh)
-                     : co_await endpoint_->acquire(acquire_, fresh, try_deadline_ms());
+  const uint32_t group = race ? turn_.race_group() : 0;
+  const uint32_t head_start_ms = race ? spec.connect_race_ms : retry_->hedge_after_ms;
+  auto leased = race || may_hedge()
+                    ? co_await race_connect(fresh, group, head_start_ms)
+                    : co_await endpoint_->acquire(acquire_, fresh, try_deadline_ms());
   if (!request_body_.complete()) client_->transport->unwatch_end();
   if (leased) record_.upstream_connect_us = (worker_->reactor.now_ns() - begin) / 1000;
   co_return leased;

@@ -1,16 +1,21 @@
 """Where failover meets something else: a reload while a request is under way, sessions and hedged
 requests, races of connects without time, servers that are there but take nothing."""
 import contextlib
+import ssl
 import threading
+import time
 
 import pytest
 
+import ops_rig
+import tls_rig
 from conftest import Client, respond, wait_until
 from test_sticky import session, sticky, value_of, with_cookie
-from upstream_rig import (ASIDE, BACK, NO_PASSIVE, Deaf, Switch, Tries, closing, control, get,
-                          reload, said, server_of, tries_of, upstream)
+from tls_rig import rig
+from upstream_rig import (ASIDE, BACK, NO_PASSIVE, SLOWER, TICK, Deaf, Switch, Tries, closing,
+                          control, get, reason_of, reload, said, server_of, tries_of, upstream)
 
-__all__ = ['closing', 'control']
+__all__ = ['closing', 'control', 'rig']
 
 
 def test_a_bad_answer_to_content_under_way_after_a_reload(start_weir, start_origin):
@@ -119,6 +124,256 @@ def test_a_second_one_that_fails_is_blamed(start_weir, start_origin, control, mo
     servers = control.servers()
     assert servers[tries.origins[first].address]['failures'] == 0
     assert servers[tries.origins[second].address]['failures'] == 1
+
+
+# ---- hedged requests over TLS
+
+
+class TlsTries(Tries):
+    """Servers that speak TLS. Of handshakes there is a plan too, by the order in which connections
+    arrive at any of them; the last entry also of all that follow.
+
+    ok      at once
+    deaf    the client's first words are read, and nothing is said
+    half    the same with the first half of the server's first words
+    slow N  at once, but N seconds later
+
+    `left` counts the connections that weir has closed in the handshake. Answers are large: by
+    "ok" and "slow", the content of its server."""
+
+    def __init__(self, rig, servers, *plan, handshakes=('ok',), version=None):
+        self.handshakes, self.arrived, self.left = list(handshakes), [], 0
+        self.rig, self.version = rig, version
+        super().__init__(self._start, servers, *plan)
+
+    def _start(self, script):
+        origin = TlsTries.Origin(self, script, tls_rig.server_context(version=self.version))
+        self.rig.origins.append(origin)
+        return origin
+
+    def _do(self, what, server, connection, request):
+        word, _, rest = what.partition(' ')
+        if word not in ('ok', 'slow'):
+            return super()._do(what, server, connection, request)
+        connection.read_request_body(request)
+        if word == 'slow' and self._hang(connection, float(rest)):
+            return False
+        connection.answer(self.content(server))
+        return True
+
+    @staticmethod
+    def content(server):
+        return tls_rig.content(300_000 + server)
+
+    def server_of(self, body):
+        """Whose content it is, whole and right."""
+        return next(i for i in range(len(self.origins)) if body == self.content(i))
+
+    class Origin(tls_rig.TlsOrigin):
+        def __init__(self, tries, script, context):
+            self.tries = tries
+            super().__init__(script, context=context)
+
+        def _serve(self, connection):
+            tries = self.tries
+            with tries.lock:
+                what = tries.handshakes[min(len(tries.arrived), len(tries.handshakes) - 1)]
+                tries.arrived.append(self)
+            if what.startswith('slow'):
+                time.sleep(float(what[5:]))
+            elif what != 'ok':
+                return self.stall(connection, what)
+            super()._serve(connection)
+
+        def stall(self, connection, what):
+            with connection:
+                connection.fill()
+                if what == 'half':
+                    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+                    came.write(connection.buffer)
+                    with pytest.raises(ssl.SSLWantReadError):
+                        self.context.wrap_bio(came, goes, server_side=True).do_handshake()
+                    flight = goes.read()
+                    connection.send(flight[:len(flight) // 2])
+                connection.buffer = b''
+                if connection.at_end():
+                    with self.tries.lock:
+                        self.tries.left += 1
+
+    def weir(self, control, settings='hedge_after = "300ms"\nretry_budget = 100'):
+        settings += f'\ntls_ca_path = "{tls_rig.pki().ca_file}"'
+        return self.rig.weir(upstream([origin.url for origin in self.origins], settings,
+                                      control=control, passive=NO_PASSIVE))
+
+    def check(self, weir, control, winner, failed, requests=2):
+        """What weir tells of one hedged request, to /a, that was answered by this server; whether
+        the other one has failed. The winner's connection is kept, the loser's is not."""
+        record = weir.line(path='/a')
+        assert (tries_of(record), reason_of(record), record['status']) == (2, 'none', 200), record
+        assert record['upstream_address'] == self.origins[winner].address
+        servers = control.servers()
+        won, lost = (servers[self.origins[i].address] for i in (winner, 1 - winner))
+        assert (won['idle_connections'], lost['idle_connections']) == (1, 0), servers
+        assert (won['active'], lost['active']) == (0, 0), servers
+        assert (won['failures'], lost['failures']) == (0, failed), servers
+        one = control.upstream()
+        assert (one['hedged'], one['retries'], one['requests']) == (1, 1, requests), one
+        assert weir.stats()['stale_retries'] == 0
+        return record
+
+
+@pytest.mark.parametrize('version', ['1.2', '1.3'])
+@pytest.mark.parametrize('first', ['slow 5', 'hang'])
+def test_hedging_over_tls(rig, control, first, version):
+    """The first server is slow behind its handshake: its session tickets are no answer."""
+    tries = TlsTries(rig, 2, first, 'ok', version=version)
+    weir = tries.weir(control)
+    began = time.monotonic()
+    response = ops_rig.get(weir.port, '/a')
+    assert 0.3 - TICK <= time.monotonic() - began < 4
+    slow, quick = tries.servers()
+    assert slow != quick and tries.server_of(response.body) == quick
+    wait_until(lambda: tries.closed == 1, what='the other one is told')
+    record = tries.check(weir, control, quick, 1)
+    assert record['upstream_reused'] is False
+    stats = weir.tls_stats()
+    assert (stats['origins.full'], stats['origins.failed'], stats['origins.truncated']) == (2, 0, 0)
+    # Each is asked again: the one on its connection, the other one on another.
+    with ops_rig.Client(weir.port) as client:
+        assert {tries.server_of(client.get('/b').body) for _ in range(4)} == {0, 1}
+    assert len(tries.origins[quick].connections) == 1
+    assert len(tries.origins[slow].connections) == 2 and tries.closed == 1
+
+
+def test_hedging_over_tls_on_pooled_connections(rig, control):
+    tries = TlsTries(rig, 2, 'ok', 'ok', 'hang', 'ok')
+    weir = tries.weir(control)
+    with ops_rig.Client(weir.port) as client:
+        for _ in range(2):
+            assert client.post('/warm', b'never hedged').status == 200
+        assert sorted(tries.servers()) == [0, 1]
+        response = client.get('/a')
+    slow, quick = tries.servers()[2:]
+    assert slow != quick and tries.server_of(response.body) == quick
+    wait_until(lambda: tries.closed == 1, what='the other one is told')
+    assert tries.check(weir, control, quick, 1, requests=4)['upstream_reused'] is True
+    assert len(tries.arrived) == 2
+
+
+def test_the_first_one_wins_over_tls(rig, control):
+    tries = TlsTries(rig, 2, 'slow 1', 'hang')
+    weir = tries.weir(control)
+    response = ops_rig.get(weir.port, '/a')
+    slow, other = tries.servers()
+    assert slow != other and tries.server_of(response.body) == slow
+    wait_until(lambda: tries.closed == 1, what='the other one is told')
+    tries.check(weir, control, slow, 0)
+
+
+@pytest.mark.parametrize('how', ['deaf', 'half'])
+def test_the_first_one_wins_while_the_second_shakes_hands(rig, control, how):
+    tries = TlsTries(rig, 2, 'slow 1', handshakes=('ok', how))
+    weir = tries.weir(control)
+    response = ops_rig.get(weir.port, '/a')
+    wait_until(lambda: tries.left == 1, what='the other one is left')
+    assert tries.count() == 1 and tries.server_of(response.body) == tries.servers()[0]
+    tries.check(weir, control, tries.servers()[0], 0)
+    assert weir.tls_stats()['origins.full'] == 1
+
+
+@pytest.mark.parametrize('version', ['1.2', '1.3'])
+@pytest.mark.parametrize('how', ['deaf', 'half'])
+def test_a_first_one_that_is_slow_in_the_handshake(rig, control, how, version):
+    """Nobody has the request yet; the second one gets it."""
+    tries = TlsTries(rig, 2, 'ok', handshakes=(how, 'ok'), version=version)
+    weir = tries.weir(control)
+    began = time.monotonic()
+    response = ops_rig.get(weir.port, '/a')
+    assert 0.3 - TICK <= time.monotonic() - began < 4  # connect_timeout is 10 s
+    wait_until(lambda: tries.left == 1, what='the other one is left')
+    [quick] = tries.servers()
+    assert tries.arrived[0] is not tries.origins[quick]
+    assert tries.server_of(response.body) == quick
+    assert tries.check(weir, control, quick, 1)['upstream_reused'] is False
+    assert weir.tls_stats()['origins.full'] == 1
+    with ops_rig.Client(weir.port) as client:
+        assert {tries.server_of(client.get('/b').body) for _ in range(4)} == {0, 1}
+    assert len(tries.arrived) == 3  # the other one once more
+
+
+def test_a_first_handshake_that_is_done_before_the_second(rig, control):
+    tries = TlsTries(rig, 2, 'ok', handshakes=('slow 1', 'deaf'))
+    weir = tries.weir(control)
+    response = ops_rig.get(weir.port, '/a')
+    wait_until(lambda: tries.left == 1, what='the second one is left')
+    [server] = tries.servers()
+    assert tries.arrived[0] is tries.origins[server]
+    assert tries.server_of(response.body) == server
+    tries.check(weir, control, server, 0)
+
+
+def test_a_first_handshake_that_fails_while_the_second_goes_on(rig, control):
+    """It was asked already: nobody is asked a third time."""
+    tries = TlsTries(rig, 2, 'ok', handshakes=('deaf', 'slow 1.5'))
+    weir = tries.weir(control, 'hedge_after = "1s"\nconnect_timeout = "2s"')
+    response = ops_rig.get(weir.port, '/a')
+    [server] = tries.servers()
+    assert tries.arrived[1] is tries.origins[server] and len(tries.arrived) == 2
+    assert tries.server_of(response.body) == server
+    tries.check(weir, control, server, 1)
+
+
+def test_both_are_slow_in_the_handshake(rig, control):
+    tries = TlsTries(rig, 2, 'ok', handshakes=('deaf',))
+    weir = tries.weir(control, 'hedge_after = "300ms"\nconnect_timeout = "600ms"\nretries = 0')
+    assert ops_rig.get(weir.port, '/a').status == 504
+    wait_until(lambda: tries.left == 2, what='both are left')
+    record = weir.line(path='/a')
+    assert (tries_of(record), reason_of(record)) == (2, 'upstream_timeout'), record
+    assert [one['failures'] for one in control.servers().values()] == [1, 1]
+    assert not tries.seen and control.upstream()['active'] == 0
+
+
+def test_a_client_that_leaves_while_two_shake_hands(rig, control):
+    tries = TlsTries(rig, 2, 'ok', handshakes=('deaf',))
+    weir = tries.weir(control)
+    with ops_rig.Client(weir.port) as client:
+        client.ask('/a')
+        wait_until(lambda: len(tries.arrived) == 2, what='two handshakes')
+        client.reset()
+    wait_until(lambda: tries.left == 2, what='both are left')
+    assert reason_of(weir.line(path='/a')) == 'client_gone'
+    assert [one['failures'] for one in control.servers().values()] == [0, 0]
+
+
+@pytest.mark.parametrize('why', ['content', 'budget'])
+def test_handshakes_that_are_not_hedged(rig, control, why):
+    tries = TlsTries(rig, 2, 'ok', handshakes=('deaf', 'ok'))
+    weir = tries.weir(control, 'hedge_after = "100ms"\nconnect_timeout = "800ms"\n' +
+                      ('retry_budget = 0\nretry_budget_min = 0' if why == 'budget' else ''))
+    with ops_rig.Client(weir.port) as client:
+        began = time.monotonic()
+        if why == 'content':  # nothing was sent: that it is tried again does no harm
+            assert tries.server_of(client.post('/a', b'order').body) == tries.servers()[0]
+        else:
+            assert client.get('/a').status == 504
+        assert time.monotonic() - began >= 0.8 - TICK
+    assert control.upstream()['hedged'] == 0
+
+
+def test_a_server_that_takes_no_connection_is_hedged(start_weir, start_origin, closing, control):
+    good = start_origin(respond(b'good'))
+    deaf = closing(Deaf())
+    weir = start_weir(upstream([deaf, good], 'hedge_after = "300ms"\nretry_budget = 100\n'
+                               'max_idle_connections_per_host = 0', control=control,
+                               passive=NO_PASSIVE))
+    began = time.monotonic()
+    assert [get(weir, '/a').body for _ in range(4)] == [b'good'] * 4
+    assert time.monotonic() - began < 4  # connect_timeout is 10 s
+    assert sorted(tries_of(record) for record in weir.wait_access(4)) == [1, 1, 2, 2]
+    servers = control.servers()
+    assert servers[deaf.address]['failures'] == 2 and servers[good.address]['failures'] == 0
+    assert control.upstream()['hedged'] == 2
 
 
 # ---- passive checks
