@@ -149,13 +149,16 @@ std::string confirm(const ControlRequest& request, const ControlHooks& hooks) {
   return render_text("ok", text);
 }
 
-std::string tell_version(const ControlRequest& request) {
+std::string tell_version(const ControlRequest& request, const ControlHooks& hooks) {
   const auto pid = static_cast<uint64_t>(::getpid());
+  const bool draining = hooks.draining && hooks.draining();
   if (request.format == ControlFormat::kText) {
-    return render_text("ok", "weir " WEIR_VERSION ", process " + std::to_string(pid) + "\n");
+    return render_text("ok", "weir " WEIR_VERSION ", process " + std::to_string(pid) +
+                                 (draining ? ", shutting down\n" : "\n"));
   }
   JsonWriter json;
   json.begin_object().field("ok", true).field("version", WEIR_VERSION).field("pid", pid);
+  json.field("draining", draining);
   return json.end_object().out() + '\n';
 }
 
@@ -225,7 +228,7 @@ std::string execute_control_request(const ControlRequest& request, const Control
   WEIR_CHECK(!request.wants_numbers() && request.command != Command::kReload);
   std::expected<void, std::string> done;
   switch (request.command) {
-    case Command::kVersion: return tell_version(request);
+    case Command::kVersion: return tell_version(request, hooks);
     case Command::kReload:
     case Command::kUpstreams:
     case Command::kServers:

@@ -1,12 +1,15 @@
 #include <weir/control/control_socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <chrono>
 #include <coroutine>
 #include <cstring>
 #include <optional>
 #include <utility>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -27,13 +30,39 @@ namespace {
 
 constexpr int kBacklog = 64;
 constexpr uint64_t kPauseMs = 50;
+constexpr std::chrono::seconds kPredecessorWait{1};
 
 std::unexpected<std::string> cannot_listen(const std::string& path, const std::string& why) {
   return std::unexpected("cannot listen on " + path + ": " + why);
 }
 
+// Is the weir at the other end of a connection on its way out? Nobody else depends on this thread
+// yet, so that it may wait.
+bool drains(int fd) noexcept {
+  constexpr std::string_view kQuestion = "json version\n";
+  if (::send(fd, kQuestion.data(), kQuestion.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(kQuestion.size())) {
+    return false;
+  }
+  using std::chrono::milliseconds;
+  const auto until = std::chrono::steady_clock::now() + kPredecessorWait;
+  std::array<char, 512> bytes;
+  size_t used = 0;
+  while (used < bytes.size()) {
+    const auto left =
+        std::chrono::ceil<milliseconds>(until - std::chrono::steady_clock::now()).count();
+    pollfd wanted{.fd = fd, .events = POLLIN, .revents = 0};
+    if (left <= 0 || ::poll(&wanted, 1, static_cast<int>(left)) != 1) break;
+    const ssize_t got = ::recv(fd, bytes.data() + used, bytes.size() - used, 0);
+    if (got <= 0) break;
+    used += static_cast<size_t>(got);
+    if (bytes[used - 1] == '\n') break;
+  }
+  return std::string_view(bytes.data(), used).find(R"("draining":true)") != std::string_view::npos;
+}
+
 // A file that a process left which is gone would be in the way for ever; one on which somebody
-// listens is another weir's, and a second one must not take its place.
+// listens is another weir's, and a second one must not take its place, unless that one is ending.
 std::expected<void, std::string> make_way(const std::string& path,
                                           const base::SocketAddress& address) {
   struct stat file;
@@ -42,8 +71,9 @@ std::expected<void, std::string> make_way(const std::string& path,
   const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (probe < 0) return cannot_listen(path, std::strerror(errno));
   const int failure = ::connect(probe, &address.base, address.length) == 0 ? 0 : errno;
+  const bool succeeding = failure == 0 && drains(probe);
   ::close(probe);
-  if (failure == ECONNREFUSED) {
+  if (failure == ECONNREFUSED || succeeding) {
     if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
     return cannot_listen(path,
                          std::string("the old socket cannot be removed: ") + std::strerror(errno));

@@ -20,6 +20,7 @@ bool Supervisor::open_control() {
     send(*cores_[core], {.kind = Command::Kind::kScrapeUpstreams, .upstreams = &into});
   };
   hooks.reload = [this] { return reload_by_order(); };
+  hooks.draining = [this] { return phase_ != Phase::kStarting && phase_ != Phase::kRunning; };
   auto opened = ControlSocket::open(
       *reactor_, logger_, {.path = config_.control.socket, .mode = config_.control.socket_mode},
       std::move(hooks));

@@ -17,7 +17,6 @@ constexpr uint64_t kSettleMs = 100;
 constexpr uint64_t kNamesMs = 300;
 constexpr const char* kNotReloaded =
     "the configuration was not reloaded; the old one stays in force";
-constexpr const char* kRefused = "the configuration was not reloaded; weir's log says why";
 constexpr const char* kEnding = "weir is about to end";
 
 }  // namespace
@@ -44,9 +43,24 @@ std::expected<void, std::string> Supervisor::reload_by_order() {
   if (file_.empty()) return std::unexpected("there is no file: the configuration is embedded");
   if (phase_ != Phase::kRunning) return std::unexpected(kEnding);
   auto next = load_next(false);
-  if (!next) return std::unexpected(kRefused);
+  if (!next) return std::unexpected(refusal());
   begin_next(std::move(*next));
   return {};
+}
+
+void Supervisor::refuse(std::string_view component, const std::string& error) {
+  WEIR_LOG(logger_, kError, component, error);
+  refusals_.push_back(error);
+}
+
+std::string Supervisor::refusal() const {
+  std::string text = "the configuration was not reloaded";
+  if (refusals_.empty()) return text + "; weir's log says why";
+  text.append(": ").append(refusals_.front());
+  const size_t others = refusals_.size() - 1;
+  if (others == 0) return text;
+  return text + " (and " + std::to_string(others) + (others == 1 ? " error" : " errors") +
+         " more, which weir's log has)";
 }
 
 void Supervisor::begin_next(config::Config next) {
@@ -60,6 +74,7 @@ void Supervisor::begin_next(config::Config next) {
 // Nothing: there is no other one, or it has errors, which have been logged.
 std::optional<config::Config> Supervisor::load_next(bool only_if_changed) {
   if (phase_ != Phase::kRunning || file_.empty()) return std::nullopt;
+  refusals_.clear();
   const uint64_t hash = hash_of_file(file_);
   FileFingerprints known;
   if (only_if_changed) {
@@ -71,7 +86,7 @@ std::optional<config::Config> Supervisor::load_next(bool only_if_changed) {
   config::LoadResult loaded = config::load_config(file_);
   for (const auto& warning : loaded.warnings)
     WEIR_LOG(logger_, kWarn, "config", warning.to_string());
-  for (const auto& error : loaded.errors) WEIR_LOG(logger_, kError, "config", error.to_string());
+  for (const auto& error : loaded.errors) refuse("config", error.to_string());
   if (loaded.ok()) {
     note_tls_files(loaded.config, std::move(known));
     return std::move(loaded.config);
@@ -92,7 +107,7 @@ void Supervisor::apply_next() {
       WEIR_LOG(logger_, kInfo, "config", "reloaded", {"generation", epoch_},
                {"routes", config_.routes.size()});
     } else {
-      outcome = std::unexpected(kRefused);
+      outcome = std::unexpected(refusal());
       // Its names are nobody's.
       upstreams_->prepare(config_);
       WEIR_LOG(logger_, kError, "config", kNotReloaded);
@@ -113,15 +128,15 @@ bool Supervisor::apply(config::Config next) {
                                         .pipes_max = pipes_max_,
                                         .table = upstreams_.get()});
   for (const std::string& warning : built.warnings) WEIR_LOG(logger_, kWarn, "config", warning);
-  for (const std::string& error : built.errors) WEIR_LOG(logger_, kError, "config", error);
+  for (const std::string& error : built.errors) refuse("config", error);
   if (!built.generation) return false;
   TlsPlan tls;
   if (!take_tls(next, *built.generation, tls)) return false;
   const bool cbpf = running_.performance.reuseport_balancing == config::ReuseportBalancing::kCbpf;
   auto listeners = listeners_->plan(next.listeners, cbpf);
   if (!listeners) {
-    WEIR_LOG(logger_, kError, "config", listeners.error().text, {"file", next.file},
-             {"line", listeners.error().place.line});
+    const ListenerError& error = listeners.error();
+    refuse("config", next.file + ":" + std::to_string(error.place.line) + ": " + error.text);
     return false;
   }
   if (!configure_logs(next)) {

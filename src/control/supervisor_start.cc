@@ -80,7 +80,7 @@ bool Supervisor::open_engine() {
 
 bool Supervisor::configure_logs(const config::Config& config) {
   if (auto done = collector_.configure(log_settings(config.logging)); !done) {
-    WEIR_LOG(logger_, kError, "control", "cannot open the logs", {"error", done.error()});
+    refuse("control", "cannot open the logs: " + done.error());
     return false;
   }
   return true;

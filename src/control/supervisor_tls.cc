@@ -15,7 +15,7 @@ using server::Command;
 void Supervisor::log_tls(const TlsPlan& plan) {
   for (const std::string& note : plan.notes) WEIR_LOG(logger_, kInfo, "tls", note);
   for (const std::string& warning : plan.warnings) WEIR_LOG(logger_, kWarn, "tls", warning);
-  for (const std::string& error : plan.errors) WEIR_LOG(logger_, kError, "tls", error);
+  for (const std::string& error : plan.errors) refuse("tls", error);
 }
 
 // False: the plan has errors, which have been logged.

@@ -1,6 +1,7 @@
 """weir ctl (docs/CTL.md): what it shows, what it sets, and what becomes of those who misuse its
 socket."""
 import concurrent.futures
+import errno
 import json
 import os
 import pathlib
@@ -320,7 +321,20 @@ def test_reload_tells_whether_it_was_taken(start_weir, start_origin, path):
     weir.rewrite(config(path, origin, more='[nonsense]'))
     done = run('--socket', path, 'reload')
     assert (done.returncode, done.stdout) == (1, '')
-    assert 'not reloaded' in done.stderr
+    line = config(path, origin, more='[nonsense]').split('\n').index('[nonsense]') + 1
+    assert f'not reloaded: {weir.config}:{line}:' in done.stderr, done.stderr
+    assert 'nonsense' in done.stderr and 'more' not in done.stderr
+    weir.rewrite(config(path, origin, more='[nonsense]\n[trash]\n[rubbish]'))
+    said = json.loads(run('--socket', path, '--json', 'reload').stdout)
+    assert 'nonsense' in said['error'] and '2 errors more' in said['error']
+    # What only the taking of it shows.
+    taken = socket.create_server(('127.0.0.1', 0))
+    with taken:
+        address = f'127.0.0.1:{taken.getsockname()[1]}'
+        weir.rewrite(config(path, origin,
+                            more=f'[[listener]]\nname = "other"\naddress = "{address}"'))
+        said = run('--socket', path, 'reload').stderr
+        assert f'{weir.config}:' in said and address in said, said
     assert names(weir, 2) == ['old'] * 2
     weir.rewrite(config(path, origin))
     first = ctl_json(path, 'reload')['generation']
@@ -596,6 +610,41 @@ def test_the_end(start_weir, start_origin, path):
             assert client.read_response().body == b'done'
             weir.stop()
     assert not path.exists()
+
+
+def test_a_successor_of_one_that_drains(start_weir, start_origin, path):
+    """It takes over port and socket; the older one ends without taking the socket away."""
+    go = threading.Event()
+
+    def script(connection):
+        connection.read_request()
+        assert go.wait(IO_SECONDS * 3)
+        connection.answer(b'done')
+    origin = start_origin(script)
+    old = start_weir(config(path, origin))
+    with Client(old.port()) as client:
+        client.send_request('GET / HTTP/1.1', 'Host: t')
+        wait_until(lambda: origin.requests, what='one under way')
+        assert start_refused(path.parent, config(path, origin)), 'the older one is at work'
+        old.send_signal(signal.SIGTERM)
+        old.wait_log('shutting down')
+        assert ctl_json(path, 'version')['draining'] is True
+        assert ctl(path, 'version').endswith(', shutting down\n')
+        address = ('127.0.0.1', old.port())
+
+        def closed():
+            with socket.socket() as probe:
+                return probe.connect_ex(address) == errno.ECONNREFUSED
+        wait_until(closed, what='the older one accepts nobody any more')
+        new = start_weir(config(path, origin).replace('127.0.0.1:0', '%s:%d' % address, 1))
+        said = ctl_json(path, 'version')
+        assert (said['pid'], said['draining']) == (new.pid, False)
+        go.set()
+        assert client.read_response().body == b'done'
+        old.stop()
+    assert path.exists() and ctl_json(path, 'version')['pid'] == new.pid
+    with Client(new.port()) as client:
+        assert client.get('/').body == b'done'
 
 
 def test_without_a_socket_nothing_is_made(start_weir, start_origin, folder, path):

@@ -45,6 +45,8 @@ struct ControlHooks {
   // Reads the configuration again; ControlSocket::on_reloaded() follows, perhaps before it returns.
   // Or why nothing follows.
   std::function<std::expected<void, std::string>()> reload;
+  // Does this weir finish what is under way, and then end?
+  std::function<bool()> draining;
 };
 
 struct ControlSocketOptions {
@@ -61,7 +63,8 @@ class ControlSocket {
   static constexpr size_t kRequestBytesMax = 4096;  // without the end of the line
 
   // Listens; nobody is answered before start(). A socket file on which nobody listens any more is
-  // replaced. The error is a sentence.
+  // replaced, and so is that of a weir that drains, so that its successor can start: it is asked,
+  // which blocks for a second at most where it hangs. The error is a sentence.
   static std::expected<std::unique_ptr<ControlSocket>, std::string> open(
       runtime::Reactor& reactor, log::Logger& logger, const ControlSocketOptions& options,
       ControlHooks hooks);

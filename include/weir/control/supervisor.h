@@ -88,6 +88,8 @@ class Supervisor {
   void reload(bool only_if_changed);
   // For ctl, which is told the outcome. The error is a sentence, what is wrong has been logged.
   std::expected<void, std::string> reload_by_order();
+  void refuse(std::string_view component, const std::string& error);
+  [[nodiscard]] std::string refusal() const;
   std::optional<config::Config> load_next(bool only_if_changed);
   void begin_next(config::Config next);
   void apply_next();
@@ -164,6 +166,7 @@ class Supervisor {
   std::unique_ptr<ControlSocket> control_;  // null: none is configured
   // Loaded and good; for a moment its new names are waited for.
   std::optional<config::Config> next_;
+  std::vector<std::string> refusals_;  // why it is not taken, as logged
   std::unique_ptr<proxy::GenerationCell> cell_;
   std::unique_ptr<ListenerSet> listeners_;
   std::vector<std::unique_ptr<CoreSlot>> cores_;

@@ -198,6 +198,9 @@ TEST_CASE("text that may come from anywhere cannot break out") {
   CHECK(json_text("a\xe2\x82") == "a\\u00e2\\u0082");
   // A line separator, a mark that turns the text around, a C1 control.
   CHECK(json_text("\xe2\x80\xa8\xe2\x80\xae\xc2\x9b") == "\\u2028\\u202e\\u009b");
+  // Marks that are seen nowhere but in their neighbours; a joiner is part of a script.
+  CHECK(json_text("\xd8\x9c\xe2\x80\x8e\xe2\x80\x8f\xef\xbb\xbf\xe2\x80\x8d") ==
+        "\\u061c\\u200e\\u200f\\ufeff\xe2\x80\x8d");
   CHECK(json_text(std::string_view("\0", 1)) == "\\u0000");
 
   size_t width = 0;
@@ -491,6 +494,10 @@ TEST_CASE("reload, version and help") {
   CHECK(lines_of(wrong, "failed").front() == "it is wrong");
   CHECK(run("json version").starts_with(R"({"ok":true,"version":")"));
   CHECK(lines_of(run("text version")).front().starts_with("weir "));
+  CHECK(run("json version").find(R"("draining":false)") != std::string::npos);
+  hooks.draining = [] { return true; };
+  CHECK(run("json version").find(R"("draining":true)") != std::string::npos);
+  CHECK(lines_of(run("text version")).front().ends_with(", shutting down"));
   const std::string help = run("text help");
   const std::string json_help = run("json help");
   for (const char* word : {"upstreams", "servers", "set", "weight", "reload", "version", "help"}) {
