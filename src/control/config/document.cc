@@ -4,6 +4,9 @@
 
 #include <weir/base/text.h>
 
+#include "suggest.h"
+#include "units.h"
+
 // The one place that includes the TOML library, header-only and without exceptions: the shared
 // object of Debian is built with them, under another inline namespace.
 #undef TOML_HEADER_ONLY
@@ -57,6 +60,92 @@ uint32_t find_overlong_key(std::string_view text) noexcept {
     }
   }
   return 0;
+}
+
+// Line and column, as the library counts them: from 1, and in code points.
+std::string_view line_at(std::string_view text, uint32_t line) noexcept {
+  for (; line > 1; --line) {
+    const size_t end = text.find('\n');
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  }
+  text = text.substr(0, text.find('\n'));
+  if (text.ends_with('\r')) text.remove_suffix(1);
+  return text;
+}
+
+size_t offset_of_column(std::string_view line, uint32_t column) noexcept {
+  size_t offset = 0;
+  for (; column > 1 && offset < line.size(); --column) {
+    ++offset;
+    while (offset < line.size() && (static_cast<unsigned char>(line[offset]) & 0xc0) == 0x80) {
+      ++offset;
+    }
+  }
+  return offset;
+}
+
+bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+bool is_letter(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool is_bare(char c) noexcept {
+  return is_digit(c) || is_letter(c) || std::string_view("_.:/*-@%").find(c) != std::string::npos;
+}
+
+std::string_view trimmed(std::string_view text) noexcept {
+  while (text.starts_with(' ') || text.starts_with('\t')) text.remove_prefix(1);
+  while (text.ends_with(' ') || text.ends_with('\t')) text.remove_suffix(1);
+  return text;
+}
+
+// The value without quotes around it that holds the byte at `offset` of a line, or ends there;
+// empty where there is none. Not for lines of a string or list that began further up.
+std::string_view bare_value(std::string_view line, size_t offset) noexcept {
+  size_t begin = offset;
+  while (begin > 0 &&
+         (is_bare(line[begin - 1]) || line[begin - 1] == ' ' || line[begin - 1] == '\t')) {
+    --begin;
+  }
+  const std::string_view before = line.substr(0, begin);
+  if (!before.ends_with('=') && !before.ends_with(',') && !before.ends_with('[')) return {};
+  if (before.find('=') == std::string_view::npos) return {};
+  // Such a sign may as well stand inside a string, or a comment.
+  const auto odd = [before](char quote) { return std::ranges::count(before, quote) % 2 != 0; };
+  if (odd('"') || odd('\'') || before.find('#') != std::string_view::npos) return {};
+  const std::string_view value = line.substr(begin);
+  return trimmed(value.substr(0, value.find_first_of(",]}#")));
+}
+
+// "10sec", "1.5s", "64k": a number and a unit that may be one of another program's.
+bool looks_measured(std::string_view value) noexcept {
+  constexpr std::string_view kFirstLetters = "smhdwunbkgtSMHDWUNBKGT";
+  if (value.empty() || !is_digit(value.front())) return false;
+  const size_t digits = value.find_first_not_of("0123456789_.");
+  if (digits == std::string_view::npos || value.substr(0, digits) == "0") return false;
+  const std::string_view unit = trimmed(value.substr(digits));
+  return kFirstLetters.find(unit.front()) != std::string_view::npos &&
+         std::ranges::all_of(unit, is_letter);
+}
+
+// Of a name, a path or an address.
+bool looks_textual(std::string_view value) noexcept {
+  if (value == "true" || value == "false" || value == "inf" || value == "nan") return false;
+  if (value.empty() || !std::ranges::all_of(value, is_bare)) return false;
+  if (is_letter(value.front()) || value.front() == '/' || value.front() == '*') return true;
+  return is_digit(value.front()) && std::ranges::count(value, '.') == 3;  // 10.0.0.1:80
+}
+
+// What the library has no words for: a value that lacks its quotes. Empty: it is not that.
+std::string hint_on_quotes(std::string_view text, const Place& place) {
+  const std::string_view line = line_at(text, place.line);
+  const std::string_view value = bare_value(line, offset_of_column(line, place.column));
+  const bool number = value.find_first_not_of("0123456789") == std::string_view::npos;
+  if (!number && (parse_duration(value) || parse_size(value))) {
+    return "durations and sizes are written in quotes: " + quoted(value);
+  }
+  if (looks_measured(value)) {
+    return "durations and sizes are written in quotes, such as \"500ms\", \"5s\" or \"64KiB\"";
+  }
+  if (looks_textual(value)) return "text is written in quotes: " + quoted(value);
+  return {};
 }
 
 }  // namespace
@@ -144,6 +233,9 @@ bool Document::parse(std::string_view text, SyntaxError& error) {
     error.place = place_of(result.error().source().begin);
     error.message = result.error().description();
     if (!error.message.empty()) error.message.front() = base::to_lower(error.message.front());
+    if (const std::string hint = hint_on_quotes(text, error.place); !hint.empty()) {
+      error.message.append("; ").append(hint);
+    }
     return false;
   }
   tree_->root = std::move(result).table();

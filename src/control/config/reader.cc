@@ -168,7 +168,9 @@ void Reader::unknown_key(const Section& section, const Member& member, const Key
   std::vector<std::string_view> known;
   for (const Setting& setting : section.settings) known.push_back(setting.key);
   std::string message = "unknown key";
-  if (const auto home = home_of_key(section, member.key); !home.empty()) {
+  if (const auto hint = foreign_key_hint(section, member.key); !hint.empty()) {
+    message.append("; ").append(hint);
+  } else if (const auto home = home_of_key(section, member.key); !home.empty()) {
     message.append(" here; it belongs to ").append(home);
   } else if (const auto near = nearest(member.key, known); !near.empty()) {
     message.append("; did you mean ").append(quoted(near)).append("?");
@@ -223,7 +225,9 @@ std::optional<int64_t> Reader::choice(const Node& node, const Setting& setting,
     if (words[i] == word) return static_cast<int64_t>(i);
   }
   std::string message = "must be one of " + joined_quoted(words) + ", not " + quoted(*string);
-  if (const auto near = nearest(*string, words); !near.empty()) {
+  if (const auto hint = foreign_value_hint(setting, *string); !hint.empty()) {
+    message.append("; ").append(hint);
+  } else if (const auto near = nearest(*string, words); !near.empty()) {
     message.append("; did you mean ").append(quoted(near)).append("?");
   }
   error(node.place(), path, std::move(message));

@@ -31,6 +31,11 @@ std::string home_of_key(const Section& here, std::string_view key);
 // nothing in particular.
 std::string_view misplaced_key(const Section& here, std::string_view key) noexcept;
 
+// foreign.cc: "did you mean ...?" for a key, or a word of a choice, that other servers know; empty
+// if none does.
+std::string foreign_key_hint(const Section& here, std::string_view key);
+std::string foreign_value_hint(const Setting& setting, std::string_view value);
+
 // What TOML allows in a key without quotes.
 bool is_bare_key(std::string_view key) noexcept;
 

@@ -314,7 +314,7 @@ TEST_CASE("tls: faults of client certificates") {
         "in"}},
       {"[tls]\nclient_auth = \"on\"",
        {"weir.toml:2:15: tls.client_auth: must be one of \"off\", \"optional\", \"required\", not "
-        "\"on\""}},
+        "\"on\"; did you mean \"required\"?"}},
       {"[tls]\nclient_ca_path = \"ca\"",
        {"weir.toml:2:1: tls.client_ca_path: has no client_auth beside it: give \"required\", "
         "\"optional\" or \"off\""}},
@@ -343,8 +343,7 @@ TEST_CASE("tls: faults of certificates") {
        {"weir.toml:3:1: tls.certificates[0].key_passphrase_file: has no key_path beside it (which "
         "may be the same file as cert_path)"}},
       {one + "cert_path = \"c\"\nhost = \"p\"",
-       {"weir.toml:3:1: tls.certificates[0].host: unknown key here; it belongs to "
-        "[health_check], [upstream.NAME.health_check] or [[route]]"}},
+       {"weir.toml:3:1: tls.certificates[0].host: unknown key; did you mean \"hostname\"?"}},
       {one + "cert_path = \"c\"\nhostname = [\"10.0.0.1\", \"*\", \"a.*.b\", \"[::1]\", \"a b\", "
              "\"a\", \"A\", \"*.1\"]",
        {"weir.toml:3:13: tls.certificates[0].hostname[0]: \"10.0.0.1\" is an address: no client "

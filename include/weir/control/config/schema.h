@@ -79,6 +79,27 @@ std::span<const LaterKey> later_keys();
 // The feature, or empty when the key is not one of those.
 std::string_view later_feature(std::string_view section_name, std::string_view key);
 
+// Names that nginx, HAProxy, Traefik, Caddy and Envoy have for a setting. Never accepted, but the
+// error about them says the name here. They are compared without regard to case, '-' and '_', and
+// mean something only where the section has no setting of that name itself.
+struct ForeignKey {
+  std::string_view where{};     // Section::name of those it is typed in, by spaces; ".": top level
+  std::string_view names{};     // by spaces
+  std::string_view section{};   // Section::name of the one that has the setting; empty: the same
+  std::string_view settings{};  // keys there, by spaces; empty: the section itself is meant
+  std::string_view remark{};    // what to say behind them
+};
+std::span<const ForeignKey> foreign_keys();
+
+// Likewise words for a choice.
+struct ForeignValue {
+  std::string_view keys{};     // of the settings, by spaces; only those that have the choices
+  std::string_view names{};    // by spaces
+  std::string_view choices{};  // what is meant, by spaces
+  std::string_view remark{};
+};
+std::span<const ForeignValue> foreign_values();
+
 // Fills the scalar settings of `object`, which has the type that the section describes.
 void apply_defaults(const Section& section, void* object);
 
