@@ -37,12 +37,12 @@ constexpr bool all_plain(uint64_t word) noexcept {
 }
 
 // Of two to four bytes: fewer than are worth a call of memcpy.
-char* copy_character(char* to, const char* from, size_t bytes) noexcept {
-  to[0] = from[0];
-  to[1] = from[1];
-  if (bytes > 2) to[2] = from[2];
-  if (bytes > 3) to[3] = from[3];
-  return to + bytes;
+char* copy_character(char* to, std::string_view character) noexcept {
+  to[0] = character[0];
+  to[1] = character[1];
+  if (character.size() > 2) to[2] = character[2];
+  if (character.size() > 3) to[3] = character[3];
+  return to + character.size();
 }
 
 // A byte that can stand in an unquoted value. The colon may: addresses would be ugly without.
@@ -170,7 +170,7 @@ void Pen::escaped(std::string_view text, Style style) noexcept {
     if (base::acts_on_text(decoded.code)) {
       escape_unit(decoded.code);
     } else {
-      at_ = copy_character(at_, text.data(), decoded.bytes);
+      at_ = copy_character(at_, text.substr(0, decoded.bytes));
     }
     text.remove_prefix(decoded.bytes);
   }
