@@ -6,7 +6,7 @@
 
 namespace weir::control::config {
 
-std::string quoted(std::string_view text) {
+std::string Quoted::operator()(std::string_view text) const {
   constexpr size_t kShownBytesMax = 100;
   constexpr std::string_view kHex = "0123456789abcdef";
   std::string result = "\"";

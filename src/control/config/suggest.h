@@ -10,7 +10,12 @@
 namespace weir::control::config {
 
 // "text", with control bytes and quotes escaped, cut where it is long.
-std::string quoted(std::string_view text);
+// An object, not a function: a call with a std::string would otherwise find std::quoted too, which
+// fits better, wherever <iomanip> is included (since libstdc++ 13 <chrono> does).
+struct Quoted {
+  std::string operator()(std::string_view text) const;
+};
+inline constexpr Quoted quoted{};
 // a, b, c
 std::string joined(const std::vector<std::string_view>& words);
 // "a", "b", "c"
