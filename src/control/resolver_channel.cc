@@ -15,7 +15,6 @@
 namespace weir::control {
 
 namespace {
-constexpr size_t kSearchMax = 8;          // glibc knows no limit any more; six was it for decades
 constexpr int kUdpBytes = 1232;           // what passes without fragments (DNS flag day 2020)
 constexpr uint64_t kRetryPollMs = 100;    // after a poll that failed (no memory, for example)
 constexpr uint32_t kReceivesMax = 1'024;  // a step; what is left is told of by the next poll
@@ -99,23 +98,8 @@ bool DnsChannel::open(const ResolverOptions& options, std::string& error) {
   }
   // The one before goes now, at the end of this function; its sockets are told of by on_socket.
   std::swap(channel_, channel);
-  read_search_list();
+  search_ = read_search_list(options.resolv_conf);
   return true;
-}
-
-void DnsChannel::read_search_list() {
-  search_.clear();
-  ndots_ = 1;
-  ares_options found{};
-  int mask = 0;
-  if (ares_save_options(channel_.get(), &found, &mask) == ARES_SUCCESS) {
-    if ((mask & ARES_OPT_NDOTS) != 0) ndots_ = static_cast<size_t>(std::max(found.ndots, 0));
-    for (int i = 0; i < found.ndomains && search_.size() < kSearchMax; ++i) {
-      std::string domain = to_host_name(found.domains[i]);
-      if (!domain.empty()) search_.push_back(std::move(domain));
-    }
-  }
-  ares_destroy_options(&found);
 }
 
 std::vector<std::string> DnsChannel::candidates(std::string_view text) const {
@@ -123,7 +107,7 @@ std::vector<std::string> DnsChannel::candidates(std::string_view text) const {
   const std::string name = to_host_name(text);
   if (name.empty()) return names;
   if (!text.ends_with('.')) {
-    for (const std::string& domain : search_) {
+    for (const std::string& domain : search_.domains) {
       std::string longer = name;
       longer.append(".").append(domain);
       longer = to_host_name(longer);
@@ -131,7 +115,7 @@ std::vector<std::string> DnsChannel::candidates(std::string_view text) const {
     }
   }
   const auto dots = static_cast<size_t>(std::ranges::count(name, '.'));
-  names.insert(dots >= ndots_ ? names.begin() : names.end(), name);
+  names.insert(dots >= search_.ndots ? names.begin() : names.end(), name);
   return names;
 }
 
@@ -145,25 +129,27 @@ void DnsChannel::query(const std::string& name, RecordType type, ares_callback c
 ares_ssize_t DnsChannel::receive(ares_socket_t fd, void* out, size_t bytes, int flags,
                                  sockaddr* from, ares_socklen_t* from_length, void* self) noexcept {
   auto& channel = *static_cast<DnsChannel*>(self);
-  if (++channel.received_ > kReceivesMax) {
-    errno = EWOULDBLOCK;
-    return -1;
+  const ares_socklen_t room = from_length == nullptr ? 0 : *from_length;
+  while (++channel.received_ <= kReceivesMax) {
+    if (from_length != nullptr) *from_length = room;
+    const ssize_t got = ::recvfrom(fd, out, bytes, flags, from, from_length);
+    // An address is asked for of packets, not of streams.
+    if (got < 0 || from == nullptr) return got;
+    auto question =
+        parse_dns_question({static_cast<const uint8_t*>(out), static_cast<size_t>(got)});
+    if (!question) continue;
+    channel.note_failure(std::move(*question));
+    return got;
   }
-  const ssize_t got = ::recvfrom(fd, out, bytes, flags, from, from_length);
-  // An address is asked for of packets, not of streams.
-  if (got > 0 && from != nullptr) {
-    channel.note_failure({static_cast<const uint8_t*>(out), static_cast<size_t>(got)});
-  }
-  return got;
+  errno = EWOULDBLOCK;
+  return -1;
 }
 
-void DnsChannel::note_failure(std::span<const uint8_t> message) {
+void DnsChannel::note_failure(DnsQuestion question) {
   constexpr uint8_t kNameError = 3;
-  if (message.size() < 4 || (message[3] & 0xf) == 0 || (message[3] & 0xf) == kNameError) return;
-  auto question = parse_dns_question(message);
-  if (!question) return;
+  if (question.rcode == 0 || question.rcode == kNameError) return;
   if (failures_.size() >= kFailuresMax) failures_.clear();
-  failures_[{std::move(question->name), question->type}] = {question->rcode, reactor_.now_ms()};
+  failures_[{std::move(question.name), question.type}] = {question.rcode, reactor_.now_ms()};
 }
 
 uint8_t DnsChannel::rcode_since(const std::string& name, RecordType type, uint64_t since_ms) const {

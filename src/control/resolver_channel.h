@@ -2,10 +2,11 @@
 // timeouts by one timer. All of c-ares runs in step(), which the timer calls, never while
 // completions are reaped and never inside a callback of its own. Owned by Resolver; control thread.
 //
-// The sockets are c-ares' own but for two things, for which their calls go through functions of
+// The sockets are c-ares' own but for three things, for which their calls go through functions of
 // ours: it reads for as long as there is something, which a server that floods us would make for
-// ever; and it forgets (1.18) that all servers have answered SERVFAIL or REFUSED, and says that
-// none could be reached.
+// ever; it forgets (1.18) that all servers have answered SERVFAIL or REFUSED, and says that none
+// could be reached; and it takes (1.34) a packet that is no DNS message for the end of the whole
+// connection, so that anybody's noise would end queries: packets without a question are dropped.
 //
 // A poll operation lives in a Watch, which outlives the socket that c-ares closes: it is cancelled
 // then, and freed when its completion has come (STYLE 2.5).
@@ -15,7 +16,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,6 +27,7 @@
 #include <weir/runtime/reactor.h>
 
 #include "resolver_answer.h"
+#include "resolver_search.h"
 
 namespace weir::control {
 
@@ -80,13 +81,12 @@ class DnsChannel {
   static ares_ssize_t receive(ares_socket_t fd, void* out, size_t bytes, int flags, sockaddr* from,
                               ares_socklen_t* from_length, void* self) noexcept;
   static const ares_socket_functions kSocketFunctions;
-  void note_failure(std::span<const uint8_t> message);
+  void note_failure(DnsQuestion question);
   void step() noexcept;
   void process_ready();
   void sweep();
   void arm(Watch& watch) noexcept;
   void arm_timer(uint64_t wanted_ms);
-  void read_search_list();
 
   runtime::Reactor& reactor_;
   std::function<uint64_t()> on_step_;
@@ -94,8 +94,7 @@ class DnsChannel {
   std::vector<std::unique_ptr<Watch>> watches_;  // few: a socket for each server and kind
   std::map<std::pair<std::string, uint16_t>, Failure> failures_;
   uint32_t received_ = 0;  // packets, in this step
-  std::vector<std::string> search_;
-  size_t ndots_ = 1;
+  SearchList search_;
   bool stepping_ = false;
   bool again_ = false;
   bool stopping_ = false;

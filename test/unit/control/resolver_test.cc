@@ -294,6 +294,8 @@ TEST_CASE("the search list of resolv.conf; changes of the file are picked up by 
   CHECK(first("a.b") == "10.0.0.5");
   write("search two.test one.test\n");
   CHECK(first("web") == "10.0.0.2");
+  write("search one.test\n# search one.test\ndomain two.test ; the last counts\n");
+  CHECK(first("web") == "10.0.0.2");
   write("search three.test two.test\n");  // not there in the first domain
   CHECK(first("web") == "10.0.0.2");
   rig.server.set("web.three.test", kTypeA, {.silent = true});
