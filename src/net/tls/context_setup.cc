@@ -144,6 +144,11 @@ Wrong apply_protocol(Context::State& state, const ProtocolPolicy& policy) {
   if (auto wrong = set_ciphersuites(ssl, policy)) return wrong;
   if (auto wrong = set_groups(ssl, policy)) return wrong;
   SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+#ifdef SSL_OP_NO_RX_CERTIFICATE_COMPRESSION
+  // OpenSSL 3.2 and newer: else a peer's few bytes could become many behind our back, before the
+  // peer is known, and handshake_bytes_max would count the few.
+  SSL_CTX_set_options(ssl, SSL_OP_NO_RX_CERTIFICATE_COMPRESSION);
+#endif
   // No read-ahead: OpenSSL must take exactly the record that it is given. No automatic chain: what
   // is sent is what was loaded and checked.
   SSL_CTX_set_read_ahead(ssl, 0);

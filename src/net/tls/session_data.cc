@@ -111,6 +111,14 @@ bool Session::read_some(std::span<char> plaintext, ReadResult& result) noexcept 
   switch (SSL_get_error(ssl_.get(), returned)) {
     case SSL_ERROR_WANT_READ: return false;
     case SSL_ERROR_ZERO_RETURN: closed_by_peer_ = true; return false;
+    case SSL_ERROR_SYSCALL:
+      // OpenSSL 3.2 and newer says this of a close_notify behind user_canceled, as Java sends them
+      // (its issue 25254). A fatal alert is SSL_ERROR_SSL.
+      if ((SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN) != 0) {
+        closed_by_peer_ = true;
+        return false;
+      }
+      [[fallthrough]];
     default: note_failure(returned); return false;
   }
 }
