@@ -32,6 +32,11 @@ SANITIZER = re.compile(r'AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime 
 
 
 def pytest_configure(config):
+    # A shell without job control starts what it puts in the background with these ignored, and so
+    # would every weir be: a signal that comes before it has blocked them would be lost.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     config.addinivalue_line('markers', 'seconds(n): the time this test may take')
 
 
