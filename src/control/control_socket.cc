@@ -36,13 +36,15 @@ std::unexpected<std::string> cannot_listen(const std::string& path, const std::s
   return std::unexpected("cannot listen on " + path + ": " + why);
 }
 
-// Is the weir at the other end of a connection on its way out? Nobody else depends on this thread
-// yet, so that it may wait.
-bool drains(int fd) noexcept {
+enum class Owner : uint8_t { kAtWork, kDraining, kGone };
+
+// Of the weir at the other end of a connection. Nobody else depends on this thread yet, so that it
+// may wait.
+Owner ask_owner(int fd) noexcept {
   constexpr std::string_view kQuestion = "json version\n";
   if (::send(fd, kQuestion.data(), kQuestion.size(), MSG_NOSIGNAL) !=
       static_cast<ssize_t>(kQuestion.size())) {
-    return false;
+    return Owner::kGone;
   }
   using std::chrono::milliseconds;
   const auto until = std::chrono::steady_clock::now() + kPredecessorWait;
@@ -54,11 +56,13 @@ bool drains(int fd) noexcept {
     pollfd wanted{.fd = fd, .events = POLLIN, .revents = 0};
     if (left <= 0 || ::poll(&wanted, 1, static_cast<int>(left)) != 1) break;
     const ssize_t got = ::recv(fd, bytes.data() + used, bytes.size() - used, 0);
-    if (got <= 0) break;
+    if (got <= 0) return Owner::kGone;
     used += static_cast<size_t>(got);
     if (bytes[used - 1] == '\n') break;
   }
-  return std::string_view(bytes.data(), used).find(R"("draining":true)") != std::string_view::npos;
+  const std::string_view answer(bytes.data(), used);
+  return answer.find(R"("draining":true)") == std::string_view::npos ? Owner::kAtWork
+                                                                     : Owner::kDraining;
 }
 
 // A file that a process left which is gone would be in the way for ever; one on which somebody
@@ -68,12 +72,18 @@ std::expected<void, std::string> make_way(const std::string& path,
   struct stat file;
   if (::lstat(path.c_str(), &file) != 0) return {};
   if (!S_ISSOCK(file.st_mode)) return cannot_listen(path, "there is a file that is no socket");
-  const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (probe < 0) return cannot_listen(path, std::strerror(errno));
-  const int failure = ::connect(probe, &address.base, address.length) == 0 ? 0 : errno;
-  const bool succeeding = failure == 0 && drains(probe);
-  ::close(probe);
-  if (failure == ECONNREFUSED || succeeding) {
+  int failure = 0;
+  Owner owner = Owner::kGone;
+  // One that goes while it is asked may not be gone altogether at once.
+  for (int tries = 0; tries < 3 && failure == 0 && owner == Owner::kGone; ++tries) {
+    const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (probe < 0) return cannot_listen(path, std::strerror(errno));
+    failure = ::connect(probe, &address.base, address.length) == 0 ? 0 : errno;
+    if (failure == 0) owner = ask_owner(probe);
+    ::close(probe);
+  }
+  if (failure == ENOENT) return {};
+  if (failure == ECONNREFUSED || owner == Owner::kDraining) {
     if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
     return cannot_listen(path,
                          std::string("the old socket cannot be removed: ") + std::strerror(errno));

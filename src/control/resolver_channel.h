@@ -6,7 +6,8 @@
 // ours: it reads for as long as there is something, which a server that floods us would make for
 // ever; it forgets (1.18) that all servers have answered SERVFAIL or REFUSED, and says that none
 // could be reached; and it takes (1.34) a packet that is no DNS message for the end of the whole
-// connection, so that anybody's noise would end queries: packets without a question are dropped.
+// connection, so that noise would end queries: packets without a question are dropped. (One that
+// is bent behind its question, from the server's address and to the right port, still costs a try.)
 //
 // A poll operation lives in a Watch, which outlives the socket that c-ares closes: it is cancelled
 // then, and freed when its completion has come (STYLE 2.5).

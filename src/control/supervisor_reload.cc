@@ -117,6 +117,7 @@ void Supervisor::apply_next() {
 }
 
 bool Supervisor::apply(config::Config next) {
+  refusals_.clear();  // another file may have been refused while names were waited for
   for (const std::string& key : config::restart_needed(running_, next)) {
     WEIR_LOG(logger_, kWarn, "config", "takes effect only after a restart", {"key", key});
   }

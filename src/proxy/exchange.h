@@ -140,6 +140,7 @@ class Exchange {
       bool fresh, uint32_t group, uint32_t head_start_ms);
   runtime::Task<> run_connect_race(Rival& rival, uint32_t group);
   bool choose_rival(Rival& rival, uint32_t group) noexcept;
+  void note_unreached(Rival& rival, const base::Error& error) noexcept;
   [[nodiscard]] bool may_hedge() const noexcept;
   [[gnu::noinline]] runtime::Task<> hedge();
   runtime::Task<> run_hedge(Rival& rival);
@@ -240,6 +241,7 @@ class Exchange {
   TryFailure failure_ = TryFailure::kNone;  // of this try
   bool connects_only_ = true;               // no try has failed by anything else
   bool sent_once_ = false;                  // some of the request may have reached a server
+  bool hedged_ = false;                     // this try: another server was asked beside it
   upstream::AcquireHandle acquire_;
   runtime::TaskGroup children_;
   http::ResponseHead response_;

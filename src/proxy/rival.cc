@@ -34,7 +34,9 @@ Task<Result<std::unique_ptr<Connection>>> Exchange::race_connect(bool fresh, uin
                                                                  uint32_t head_start_ms) {
   Rival rival(worker_->reactor);
   rival_ = &rival;
-  rival.fresh = fresh;
+  // Another server's kept connection would win each time over one that has none yet, which then
+  // would never get one.
+  rival.fresh = fresh || group == 0;
   rival.head_start.wake_at(worker_->reactor.now_ms() + head_start_ms);
   children_.spawn(run_connect_race(rival, group));
   auto leased = co_await endpoint_->acquire(acquire_, fresh, try_deadline_ms());
@@ -73,10 +75,7 @@ Task<> Exchange::run_connect_race(Rival& rival, uint32_t group) {
   auto leased =
       co_await rival.turn.endpoint().acquire(rival.acquire, rival.fresh, try_deadline_ms());
   if (!leased) {
-    if (!rival.stopped && failure_of(leased.error()) != TryFailure::kOther) {
-      rival.turn.note_unreachable();
-      rival.turn.judge(CircuitOutcome::kBad);
-    }
+    note_unreached(rival, leased.error());
     rival.turn.end();
     co_return;
   }
@@ -85,10 +84,19 @@ Task<> Exchange::run_connect_race(Rival& rival, uint32_t group) {
   if (rival.won) acquire_.cancel();
 }
 
+// Its server's failure, unless the rival was stopped, or there was no more time for this try.
+void Exchange::note_unreached(Rival& rival, const base::Error& error) noexcept {
+  if (rival.stopped || failure_of(error) == TryFailure::kOther) return;
+  const bool late = worker_->reactor.now_ms() >= try_deadline_ms();
+  if (late && error.code == base::Errc::kTimedOut) return;
+  rival.turn.note_unreachable();
+  rival.turn.judge(CircuitOutcome::kBad);
+}
+
 // ---- the same request to another server
 
 bool Exchange::may_hedge() const noexcept {
-  if (retry_->hedge_after_ms == 0 || !idempotent(request_.method)) return false;
+  if (retry_->hedge_after_ms == 0 || hedged_ || !idempotent(request_.method)) return false;
   if (!request_body_.complete() || request_.framing != http::BodyFraming::kNone) return false;
   if (!upgrade_.empty()) return false;
   // A session's own server may be slow: another one knows nothing of it, and would take it over.
@@ -111,6 +119,7 @@ bool Exchange::choose_rival(Rival& rival, uint32_t group) noexcept {
     pool->take_back_retry();
     return false;
   }
+  hedged_ = true;
   pool->note_hedge();
   ++worker_->counters.hedged;
   record_.tries = static_cast<uint8_t>(record_.tries + (record_.tries < 255 ? 1 : 0));
@@ -156,10 +165,7 @@ Task<> Exchange::run_hedge(Rival& rival) {
   if (!rival.connection) {
     auto leased = co_await endpoint.acquire(rival.acquire, false, try_deadline_ms());
     if (!leased) {
-      if (!rival.stopped && failure_of(leased.error()) != TryFailure::kOther) {
-        rival.turn.note_unreachable();
-        rival.turn.judge(CircuitOutcome::kBad);
-      }
+      note_unreached(rival, leased.error());
       co_return;
     }
     rival.connection = std::move(*leased);

@@ -140,6 +140,7 @@ void Exchange::begin_try() noexcept {
   record_.tries = static_cast<uint8_t>(std::min<unsigned>(record_.tries + 1u, 255));
   try_begin_ms_ = worker_->reactor.now_ms();
   failure_ = TryFailure::kNone;
+  hedged_ = false;
 }
 
 // Until when the answer of this try has to begin, as far as the policy says.

@@ -163,7 +163,11 @@ runtime::Task<Result<std::unique_ptr<Connection>>> Endpoint::open(AcquireHandle&
     transport->set_direct_when_starved();
     // The connect may have been done already when it was to be cancelled.
     if (handle.cancelled_) ready = fail(Errc::kCancelled);
-    if (target && ready) ready = co_await make_secure(handle, *transport, target, deadline_ms);
+    if (target && ready) {
+      ready = co_await make_secure(handle, *transport, target, deadline_ms);
+      // So may the handshake; but who was cancelled in it sends nothing any more.
+      if (handle.cancelled_) ready = fail(Errc::kCancelled);
+    }
   } else {
     ready = std::unexpected(fd.error());
   }

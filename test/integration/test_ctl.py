@@ -7,6 +7,7 @@ import os
 import pathlib
 import pwd
 import re
+import select
 import shutil
 import signal
 import socket
@@ -327,7 +328,7 @@ def test_reload_tells_whether_it_was_taken(start_weir, start_origin, path):
     weir.rewrite(config(path, origin, more='[nonsense]\n[trash]\n[rubbish]'))
     said = json.loads(run('--socket', path, '--json', 'reload').stdout)
     assert 'nonsense' in said['error'] and '2 errors more' in said['error']
-    # What only the taking of it shows.
+    # What only the taking of it shows, and only that.
     taken = socket.create_server(('127.0.0.1', 0))
     with taken:
         address = f'127.0.0.1:{taken.getsockname()[1]}'
@@ -645,6 +646,24 @@ def test_a_successor_of_one_that_drains(start_weir, start_origin, path):
     assert path.exists() and ctl_json(path, 'version')['pid'] == new.pid
     with Client(new.port()) as client:
         assert client.get('/').body == b'done'
+
+
+@pytest.mark.parametrize('stays', [False, True])
+def test_a_predecessor_that_goes_while_it_is_asked(start_weir, start_origin, path, stays):
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(path))
+        old.listen()
+
+        def go():
+            select.select([old], [], [], IO_SECONDS)
+            if not stays:
+                path.unlink()
+            old.close()
+        going = threading.Thread(target=go)
+        going.start()
+        start_weir(config(path, start_origin()))
+        going.join()
+    assert ctl(path, 'version')
 
 
 def test_without_a_socket_nothing_is_made(start_weir, start_origin, folder, path):

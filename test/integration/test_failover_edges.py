@@ -1,6 +1,8 @@
 """Where failover meets something else: a reload while a request is under way, sessions and hedged
 requests, races of connects without time, servers that are there but take nothing."""
 import contextlib
+import os
+import signal
 import ssl
 import threading
 import time
@@ -141,8 +143,9 @@ class TlsTries(Tries):
     `left` counts the connections that weir has closed in the handshake. Answers are large: by
     "ok" and "slow", the content of its server."""
 
-    def __init__(self, rig, servers, *plan, handshakes=('ok',), version=None):
+    def __init__(self, rig, servers, *plan, handshakes=('ok',), version=None, gates=()):
         self.handshakes, self.arrived, self.left = list(handshakes), [], 0
+        self.gates = gates  # of the first handshakes, where these are "gate"
         self.rig, self.version = rig, version
         super().__init__(self._start, servers, *plan)
 
@@ -177,9 +180,12 @@ class TlsTries(Tries):
         def _serve(self, connection):
             tries = self.tries
             with tries.lock:
-                what = tries.handshakes[min(len(tries.arrived), len(tries.handshakes) - 1)]
+                number = len(tries.arrived)
+                what = tries.handshakes[min(number, len(tries.handshakes) - 1)]
                 tries.arrived.append(self)
-            if what.startswith('slow'):
+            if what == 'gate':
+                tries.gates[number].wait(10)
+            elif what.startswith('slow'):
                 time.sleep(float(what[5:]))
             elif what != 'ok':
                 return self.stall(connection, what)
@@ -279,6 +285,57 @@ def test_the_first_one_wins_while_the_second_shakes_hands(rig, control, how):
     assert tries.count() == 1 and tries.server_of(response.body) == tries.servers()[0]
     tries.check(weir, control, tries.servers()[0], 0)
     assert weir.tls_stats()['origins.full'] == 1
+
+
+def test_handshakes_longer_than_hedge_after_starve_nobody(rig, control):
+    """Another server's kept connection is no rival: a server without one would never get one, and be
+    put aside for it."""
+    tries = TlsTries(rig, 2, 'ok', handshakes=('slow 0.4',))
+    weir = tries.weir(control, 'hedge_after = "200ms"\nretry_budget = 100')
+    with ops_rig.Client(weir.port) as client:
+        for i in range(12):
+            assert client.get(f'/{i}').status == 200
+    assert sorted(tries.servers()) == [0] * 6 + [1] * 6
+    assert [server['failures'] for server in control.servers().values()] == [0, 0]
+
+
+@pytest.mark.parametrize('order', [(0, 1), (1, 0)])
+def test_both_are_connected_in_the_same_moment(rig, control, order):
+    """weir is stopped meanwhile. Whichever it keeps must be able to send."""
+    gates = [threading.Event(), threading.Event()]
+    tries = TlsTries(rig, 2, 'ok', handshakes=('gate', 'gate', 'ok'), gates=gates)
+    weir = tries.weir(control, 'hedge_after = "100ms"\nretry_budget = 100\nretries = 0')
+    with ops_rig.Client(weir.port) as client:
+        client.ask('/a')
+        wait_until(lambda: len(tries.arrived) == 2, what='both are asked')
+        os.kill(weir.pid, signal.SIGSTOP)
+        for i in order:
+            gates[i].set()
+            time.sleep(0.2)  # its flight is sent then; else this tests less
+        os.kill(weir.pid, signal.SIGCONT)
+        record = weir.line(path='/a')
+    assert (record['status'], reason_of(record)) == (200, 'none'), record
+
+
+def test_a_request_is_hedged_once(rig, control):
+    """The first is connected just after the second was asked to, and answers late."""
+    tries = TlsTries(rig, 3, 'slow 1', handshakes=('slow 0.3', 'deaf', 'ok'))
+    weir = tries.weir(control, 'hedge_after = "200ms"\nretries = 0\nretry_budget = 100')
+    assert ops_rig.get(weir.port, '/a').status == 200
+    one = control.upstream()
+    assert (one['hedged'], one['retries']) == (1, 1), one
+    assert tries_of(weir.line(path='/a')) == 2 and len(tries.arrived) == 2
+
+
+def test_who_is_asked_late_is_not_blamed(rig, control):
+    """The first is deaf; the second would need longer than what is left of the try."""
+    tries = TlsTries(rig, 2, 'ok', handshakes=('deaf', 'slow 0.4'))
+    weir = tries.weir(control, 'hedge_after = "400ms"\ntry_timeout = "600ms"\nretries = 1\n'
+                               'retry_on = ["connect", "timeout"]\nretry_budget = 100')
+    assert ops_rig.get(weir.port, '/a').status == 200
+    servers = control.servers()
+    failures = [servers[origin.address]['failures'] for origin in tries.arrived[:2]]
+    assert failures == [1, 0], servers
 
 
 @pytest.mark.parametrize('version', ['1.2', '1.3'])
