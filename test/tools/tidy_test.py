@@ -108,6 +108,13 @@ class Tidy(unittest.TestCase):
         self.finds('tools/a.sh', 'curl http://deb.debian.' + 'org/debian\n', 'a package mirror')
         self.accepts('README.md', 'https://github.com/x/y\n')
 
+    def test_subprojects(self):
+        mark = '# FIX' + 'ME\n'
+        self.finds('subprojects/x.wrap', mark, 'half-done')
+        self.finds('subprojects/packagefiles/x/meson.build', mark, 'half-done')
+        self.accepts('subprojects/x-1.0/meson.build', mark)
+        self.accepts('subprojects/packagecache/x/meson.build', mark)
+
 
 if __name__ == '__main__':
     unittest.main()
