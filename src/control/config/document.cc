@@ -99,12 +99,6 @@ bool is_bare(char c) noexcept {
   return is_digit(c) || is_letter(c) || std::string_view("_.:/*-@%").find(c) != std::string::npos;
 }
 
-std::string_view trimmed(std::string_view text) noexcept {
-  while (text.starts_with(' ') || text.starts_with('\t')) text.remove_prefix(1);
-  while (text.ends_with(' ') || text.ends_with('\t')) text.remove_suffix(1);
-  return text;
-}
-
 // The value without quotes around it that holds the byte at `offset` of a line, or ends there;
 // empty where there is none. Not for lines of a string or list that began further up.
 std::string_view bare_value(std::string_view line, size_t offset) noexcept {
@@ -120,7 +114,7 @@ std::string_view bare_value(std::string_view line, size_t offset) noexcept {
   const auto odd = [before](char quote) { return std::ranges::count(before, quote) % 2 != 0; };
   if (odd('"') || odd('\'') || before.find('#') != std::string_view::npos) return {};
   const std::string_view value = line.substr(begin);
-  return trimmed(value.substr(0, value.find_first_of(",]}#")));
+  return base::trim(value.substr(0, value.find_first_of(",]}#")));
 }
 
 // "10sec", "1.5s", "64k": a number and a unit that may be one of another program's.
@@ -129,7 +123,7 @@ bool looks_measured(std::string_view value) noexcept {
   if (value.empty() || !is_digit(value.front())) return false;
   const size_t digits = value.find_first_not_of("0123456789_.");
   if (digits == std::string_view::npos || value.substr(0, digits) == "0") return false;
-  const std::string_view unit = trimmed(value.substr(digits));
+  const std::string_view unit = base::trim(value.substr(digits));
   return kFirstLetters.find(unit.front()) != std::string_view::npos &&
          std::ranges::all_of(unit, is_letter);
 }
