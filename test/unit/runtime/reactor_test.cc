@@ -1,5 +1,7 @@
 // Turns: what is resumed when, how long a turn sleeps, what wakes it.
 #include <atomic>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,6 +18,7 @@ using runtime::Reactor;
 using runtime::Task;
 using runtime::Timer;
 using runtime::test::Engine;
+using runtime::test::EngineOptions;
 
 namespace {
 
@@ -192,8 +195,14 @@ TEST_CASE("each thread has its own reactor, and they wake each other", "[threads
   std::atomic<Reactor*> reactors[2] = {nullptr, nullptr};
   runtime::Mailbox<int, 4> boxes[2];
   std::atomic<int> ended{0};
+  std::mutex checking;  // an engine checks when it begins and ends, and Catch2 is for one thread
   const auto run = [&](size_t me) {
-    Engine engine({.buffers = 64, .ring_entries = 64});
+    std::optional<Engine> own;
+    {
+      const std::scoped_lock lock(checking);
+      own.emplace(EngineOptions{.buffers = 64, .ring_entries = 64});
+    }
+    Engine& engine = *own;
     reactors[me].store(&*engine, std::memory_order_release);
     while (reactors[1 - me].load(std::memory_order_acquire) == nullptr) std::this_thread::yield();
     Reactor& other = *reactors[1 - me].load();
@@ -212,6 +221,8 @@ TEST_CASE("each thread has its own reactor, and they wake each other", "[threads
     // The other's last wake() must find the descriptor still there.
     ended.fetch_add(1);
     while (ended.load() < 2) std::this_thread::yield();
+    const std::scoped_lock lock(checking);
+    own.reset();
   };
   std::thread thread([&] { run(1); });
   run(0);
