@@ -74,7 +74,8 @@ std::expected<void, std::string> make_way(const std::string& path,
   if (!S_ISSOCK(file.st_mode)) return cannot_listen(path, "there is a file that is no socket");
   int failure = 0;
   Owner owner = Owner::kGone;
-  // One that goes while it is asked may not be gone altogether at once.
+  // One that goes while it is asked may not be gone altogether at once. (One that hangs is asked
+  // once.)
   for (int tries = 0; tries < 3 && failure == 0 && owner == Owner::kGone; ++tries) {
     const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (probe < 0) return cannot_listen(path, std::strerror(errno));

@@ -153,6 +153,18 @@ def test_a_client_that_does_not_read(start_weir, start_origin):
             client.read_response()
 
 
+def read_slowly(weir, client, size, step, pause):
+    """A response's content of this size, so much at a time with pauses, the last part at once."""
+    client.read_head()
+    got = len(client.buffer)
+    while got < size:
+        piece = client.sock.recv(step)
+        assert piece, f'ended after {got} bytes: {weir.access}'
+        got += len(piece)
+        time.sleep(pause if got < 4_000_000 else 0)
+    assert got == size
+
+
 def test_a_slow_reader_that_keeps_reading(start_weir, start_origin):
     size = 4 * 1048576
 
@@ -162,14 +174,7 @@ def test_a_slow_reader_that_keeps_reading(start_weir, start_origin):
     weir = start_weir(proxy_to(start_origin(script), server=f'send_timeout = {SHORT_TEXT}'))
     with Client(weir.port(), receive_buffer=65536) as client, takes(2 * SHORT, 30):
         client.send_request('GET / HTTP/1.1', 'Host: t')
-        client.read_head()
-        got = len(client.buffer)
-        while got < size:
-            piece = client.sock.recv(200000)
-            assert piece, f'ended after {got} bytes: {weir.access}'
-            got += len(piece)
-            time.sleep(0.02)
-        assert got == size
+        read_slowly(weir, client, size, 200000, 0.02)
 
 
 @pytest.mark.parametrize('kind', ['proxied', 'file', 'file in memory'])
@@ -191,14 +196,7 @@ def test_a_reader_much_slower_than_the_send_buffer(start_weir, start_origin, tmp
     weir = start_weir(config)
     with Client(weir.port()) as client, takes(4 * SHORT, 40):
         client.send_request('GET /file HTTP/1.1', 'Host: t')
-        client.read_head()
-        got = len(client.buffer)
-        while got < size:
-            piece = client.sock.recv(20000)
-            assert piece, f'ended after {got} bytes: {weir.access}'
-            got += len(piece)
-            # Quick at the end of what is tested, so that the test is not slow for nothing.
-            time.sleep(0.01 if got < 4_000_000 else 0)
+        read_slowly(weir, client, size, 20000, 0.01)
         # Now it stops, and that is noticed in time.
         client.send_request('GET /file HTTP/1.1', 'Host: t')
         start = time.monotonic()
